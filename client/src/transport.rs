@@ -1,0 +1,54 @@
+//! The one door to the log.
+//!
+//! Outbox, engine, command line and applications reach a broker only through [`Transport`]. Inside the server the same
+//! calls go straight to the broker's tasks, without a socket and without a copy of the batches.
+//!
+//! Invariants: `produce` and `fetch` take effect in the order they are called (the request is queued before the call
+//! returns; only the answer is awaited), so a caller may pipeline. A future that is dropped does not take its request
+//! back.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use sunseo_proto::{error::Result, v1};
+
+/// A shared door.
+pub type SharedTransport = Arc<dyn Transport>;
+
+/// Requests to a broker. Each method is one RPC of `sunseo.v1`.
+#[async_trait]
+pub trait Transport: Debug + Send + Sync + 'static {
+    /// Appends batches; correlation ids are set by the transport.
+    fn produce(&self, request: v1::ProduceRequest) -> BoxFuture<'static, Result<v1::ProduceResponse>>;
+
+    /// Reads batches, waiting up to `max_wait_ms`; correlation ids are set by the transport.
+    fn fetch(&self, request: v1::FetchRequest) -> BoxFuture<'static, Result<v1::FetchResponse>>;
+
+    async fn metadata(&self, request: v1::MetadataRequest) -> Result<v1::MetadataResponse>;
+    async fn list_offsets(&self, request: v1::ListOffsetsRequest) -> Result<v1::ListOffsetsResponse>;
+    async fn init_producer(&self, request: v1::InitProducerRequest) -> Result<v1::InitProducerResponse>;
+
+    async fn group_heartbeat(&self, request: v1::GroupHeartbeatRequest) -> Result<v1::GroupHeartbeatResponse>;
+    async fn commit_offsets(&self, request: v1::CommitOffsetsRequest) -> Result<v1::CommitOffsetsResponse>;
+    async fn fetch_offsets(&self, request: v1::FetchOffsetsRequest) -> Result<v1::FetchOffsetsResponse>;
+    async fn list_groups(&self, request: v1::ListGroupsRequest) -> Result<v1::ListGroupsResponse>;
+    async fn describe_group(&self, request: v1::DescribeGroupRequest) -> Result<v1::DescribeGroupResponse>;
+    async fn delete_group(&self, request: v1::DeleteGroupRequest) -> Result<v1::DeleteGroupResponse>;
+
+    async fn create_topic(&self, request: v1::CreateTopicRequest) -> Result<v1::CreateTopicResponse>;
+    async fn list_topics(&self, request: v1::ListTopicsRequest) -> Result<v1::ListTopicsResponse>;
+    async fn describe_topic(&self, request: v1::DescribeTopicRequest) -> Result<v1::DescribeTopicResponse>;
+    async fn alter_topic(&self, request: v1::AlterTopicRequest) -> Result<v1::AlterTopicResponse>;
+    async fn delete_topic(&self, request: v1::DeleteTopicRequest) -> Result<v1::DeleteTopicResponse>;
+
+    async fn put_definition(&self, request: v1::PutDefinitionRequest) -> Result<v1::PutDefinitionResponse>;
+    async fn list_definitions(&self, request: v1::ListDefinitionsRequest) -> Result<v1::ListDefinitionsResponse>;
+    async fn delete_definition(&self, request: v1::DeleteDefinitionRequest) -> Result<v1::DeleteDefinitionResponse>;
+
+    async fn tier_status(&self, request: v1::TierStatusRequest) -> Result<v1::TierStatusResponse>;
+    async fn tier_verify(&self, request: v1::TierVerifyRequest) -> Result<v1::TierVerifyResponse>;
+    async fn tier_restore(&self, request: v1::TierRestoreRequest) -> Result<v1::TierRestoreResponse>;
+    async fn tier_flush(&self, request: v1::TierFlushRequest) -> Result<v1::TierFlushResponse>;
+}
