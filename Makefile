@@ -1,0 +1,28 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both install what is missing by themselves.
+
+.PHONY: help demo chaos test bench build install clean
+
+help:            ## this list
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+demo:            ## the delivery day on one node, compared with the simulator's truth (DEMO="--seed 7 --json" for options)
+	@scripts/run.sh cargo run --locked --release --bin sunseo -- demo $(DEMO)
+
+chaos:           ## the same day while the node is killed ten times
+	@scripts/run.sh cargo run --locked --release --bin sunseo -- demo --chaos kills=10 $(DEMO)
+
+test:            ## format, lints, documentation, unit, property, integration and crash tests
+	@scripts/run.sh scripts/test.sh
+
+bench:           ## the README's figures, into benches/results/
+	@scripts/run.sh benches/run.sh
+
+build:           ## the release binary; prints where it is
+	@scripts/run.sh cargo build --locked --release --bin sunseo
+	@bash -c 'source scripts/env.sh && echo "$$CARGO_TARGET_DIR/release/sunseo"'
+
+install: build   ## puts `sunseo` into ~/.cargo/bin
+	@bash -c 'source scripts/env.sh && install -Dm755 "$$CARGO_TARGET_DIR/release/sunseo" "$${CARGO_HOME:-$$HOME/.cargo}/bin/sunseo"'
+
+clean:           ## forget the compiled code of this project; RocksDB and Python stay
+	@bash -c 'source scripts/env.sh && rm -rf "$$CARGO_TARGET_DIR"'
