@@ -1,9 +1,37 @@
 //! The client library: producer, consumer, admin and outbox push, over any [`Transport`].
 //!
-//! - [`transport`]: the one door to the log; in process or over gRPC, the rest of the crate cannot tell which.
+//! - [`transport`]: the one door to the log; in process or over gRPC ([`grpc_transport`]), the rest of the crate cannot
+//!   tell which.
+//! - [`producer`]: idempotent, batching; [`positioned`]: appends that carry their place in a source.
+//! - [`consumer`]: reads partitions by hand or as a member of a group.
+//! - [`admin`], [`outbox`], [`query`], [`pipelines`]: thin typed calls.
+//! - [`retry`], [`metadata`]: the pure cores under them.
 //!
 //! Not here: anything that touches a disk, and anything the broker decides.
 
+pub mod admin;
+pub mod client;
+pub mod consumer;
+pub mod grpc_transport;
+pub mod metadata;
+mod mux;
+pub mod outbox;
+pub mod pipelines;
+pub mod positioned;
+pub mod producer;
+pub mod query;
+pub mod retry;
 pub mod transport;
 
-pub use transport::Transport;
+pub use admin::{Admin, NewTopic};
+pub use client::Client;
+pub use consumer::{ConsumedRecord, Consumer, ConsumerConfig, OutOfRangePolicy, StartFrom, Subscription};
+pub use grpc_transport::{GrpcConfig, GrpcTransport};
+pub use outbox::{OutboxClient, OutboxPusher};
+pub use pipelines::PipelinesClient;
+pub use positioned::{Appended, PartitionAppend, PositionedConfig, PositionedProducer};
+pub use producer::{Ack, Producer, ProducerConfig, RecordPlace};
+pub use query::QueryClient;
+pub use sunseo_proto::batch::Compression;
+pub use sunseo_proto::{Error, ErrorCode, Header, Record, error::Result};
+pub use transport::{SharedTransport, Transport};

@@ -30,7 +30,8 @@ pub trait Transport: Debug + Send + Sync + 'static {
     async fn list_offsets(&self, request: v1::ListOffsetsRequest) -> Result<v1::ListOffsetsResponse>;
     async fn init_producer(&self, request: v1::InitProducerRequest) -> Result<v1::InitProducerResponse>;
 
-    async fn group_heartbeat(&self, request: v1::GroupHeartbeatRequest) -> Result<v1::GroupHeartbeatResponse>;
+    async fn group_heartbeat(&self, request: v1::GroupHeartbeatRequest)
+    -> Result<v1::GroupHeartbeatResponse>;
     async fn commit_offsets(&self, request: v1::CommitOffsetsRequest) -> Result<v1::CommitOffsetsResponse>;
     async fn fetch_offsets(&self, request: v1::FetchOffsetsRequest) -> Result<v1::FetchOffsetsResponse>;
     async fn list_groups(&self, request: v1::ListGroupsRequest) -> Result<v1::ListGroupsResponse>;
@@ -44,8 +45,14 @@ pub trait Transport: Debug + Send + Sync + 'static {
     async fn delete_topic(&self, request: v1::DeleteTopicRequest) -> Result<v1::DeleteTopicResponse>;
 
     async fn put_definition(&self, request: v1::PutDefinitionRequest) -> Result<v1::PutDefinitionResponse>;
-    async fn list_definitions(&self, request: v1::ListDefinitionsRequest) -> Result<v1::ListDefinitionsResponse>;
-    async fn delete_definition(&self, request: v1::DeleteDefinitionRequest) -> Result<v1::DeleteDefinitionResponse>;
+    async fn list_definitions(
+        &self,
+        request: v1::ListDefinitionsRequest,
+    ) -> Result<v1::ListDefinitionsResponse>;
+    async fn delete_definition(
+        &self,
+        request: v1::DeleteDefinitionRequest,
+    ) -> Result<v1::DeleteDefinitionResponse>;
 
     async fn tier_status(&self, request: v1::TierStatusRequest) -> Result<v1::TierStatusResponse>;
     async fn tier_verify(&self, request: v1::TierVerifyRequest) -> Result<v1::TierVerifyResponse>;
