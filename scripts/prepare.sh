@@ -2,7 +2,7 @@
 # Brings a bare Debian (or Ubuntu) machine with Rust to where `cargo build` works, and does nothing on the second run.
 #
 #   1. packages: a C++ compiler, libclang for RocksDB's bindings, Python for the independent Parquet reader;
-#   2. a Python environment with DuckDB, in the cache;
+#   2. a Python environment with scripts/requirements.txt, in the cache;
 #   3. RocksDB compiled once, in the cache, so that neither a clean checkout nor another cargo profile builds it again.
 #
 # Prints nothing but progress; the variables to build with come from scripts/env.sh.
@@ -35,10 +35,12 @@ command -v cargo >/dev/null || { say "cargo is not on PATH: install Rust 1.95 or
 exec 9>"$SUNSEO_CACHE/prepare.lock"
 flock 9
 
-if ! "$SUNSEO_PYTHON" -c 'import duckdb' >/dev/null 2>&1; then
-    say "installing DuckDB, the independent reader of the Parquet files"
+stamp="$SUNSEO_CACHE/python/installed-requirements.txt"
+if [[ "$SUNSEO_PYTHON" == "$SUNSEO_CACHE"/* ]] && ! cmp -s scripts/requirements.txt "$stamp"; then
+    say "installing DuckDB, the independent reader of the Parquet files, and an S3-compatible server for the tests"
     python3 -m venv --clear "$SUNSEO_CACHE/python"
     "$SUNSEO_PYTHON" -m pip install --quiet --disable-pip-version-check -r scripts/requirements.txt
+    cp scripts/requirements.txt "$stamp"
 fi
 
 if [ ! -f "$ROCKSDB_LIB_DIR/librocksdb.a" ]; then
