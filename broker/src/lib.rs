@@ -1,1 +1,15 @@
-//! Placeholder head.
+//! The node: produce, log, high watermark, consume; topics, consumer groups, definitions.
+//!
+//! - [`Broker`]: starts a node on a directory and stops it. [`BrokerHandle`]: its requests, one method for each RPC of
+//!   `sunseo.v1`'s Broker, Groups and Admin services, callable in process. [`grpc`]: the same over the network.
+//!
+//! Not here: sockets, TLS, HTTP and the command line (the root package), clients (`sunseo-client`).
+
+mod broker;
+pub mod config;
+pub mod grpc;
+mod handle;
+
+pub use broker::Broker;
+pub use config::{BrokerConfig, GroupConfig, Limits};
+pub use handle::BrokerHandle;

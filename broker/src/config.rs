@@ -1,0 +1,119 @@
+//! Settings of a broker, each with its unit and its bound. [`BrokerConfig::new`] gives what is right for a server; the
+//! caller changes what it wants, and [`crate::Broker::start`] refuses what cannot work.
+
+use std::path::PathBuf;
+
+use sunseo_tier::TierConfig;
+
+/// Everything a node is started with.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// Directory of the node; created when it is missing, locked while the node runs.
+    pub data_dir: PathBuf,
+    /// Number of this node in its cluster. Written into the directory at the first start; another one is refused later.
+    pub node_id: i32,
+    /// Where offloaded segments and archive tables go: `file:///path` or `s3://bucket/prefix`. `None` takes `object-store` inside
+    /// the data directory.
+    pub object_store_url: Option<String>,
+    /// Partitions of a topic whose creation names no number.
+    pub default_partitions: i32,
+    pub limits: Limits,
+    pub groups: GroupConfig,
+    pub tier: TierConfig,
+    /// Time between two rounds of retention, segment roll by age and checkpoints.
+    pub maintenance_interval_ms: u64,
+}
+
+/// What one node accepts, so that no request and no number of them can exhaust it.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Partitions of the node, internal ones included.
+    pub partitions_max: usize,
+    /// Bytes of produce requests from the network that wait for the disk.
+    pub produce_bytes_in_flight_max: usize,
+    /// Bytes of produce requests of parts of the server itself (outbox, engine) that wait for the disk.
+    pub internal_produce_bytes_in_flight_max: usize,
+    /// Bytes of produce requests of one stream that wait for the disk.
+    pub stream_bytes_in_flight_max: usize,
+    /// Produce requests of one stream that are not answered yet.
+    pub produce_requests_in_flight_max: usize,
+    /// Fetch requests of one stream that are not answered yet.
+    pub fetch_requests_in_flight_max: usize,
+    /// Bytes of one gRPC message, either way. A fetch response stays below it.
+    pub message_bytes_max: usize,
+    /// Bytes of record batches in one fetch response.
+    pub fetch_response_bytes_max: usize,
+    /// Longest wait of one fetch.
+    pub fetch_wait_ms_max: u32,
+    /// Partitions of one produce or fetch request.
+    pub request_partitions_max: usize,
+    /// Bytes of record batches that share one disk write.
+    pub commit_group_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            partitions_max: 10_000,
+            produce_bytes_in_flight_max: 256 << 20,
+            internal_produce_bytes_in_flight_max: 256 << 20,
+            stream_bytes_in_flight_max: 72 << 20,
+            produce_requests_in_flight_max: 256,
+            fetch_requests_in_flight_max: 16,
+            message_bytes_max: 68 << 20,
+            fetch_response_bytes_max: 64 << 20,
+            fetch_wait_ms_max: 60_000,
+            request_partitions_max: 10_000,
+            commit_group_bytes_max: 32 << 20,
+        }
+    }
+}
+
+/// Consumer groups.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// Session time-out of a member that names none.
+    pub session_timeout_ms: u32,
+    /// Shortest and longest session time-out a member may ask for.
+    pub session_timeout_ms_min: u32,
+    pub session_timeout_ms_max: u32,
+    /// Time between two heartbeats of a member that has what it should have; a third of the session when that is shorter.
+    pub heartbeat_interval_ms: u32,
+    /// The same while partitions change hands.
+    pub rebalance_heartbeat_interval_ms: u32,
+    /// Members of one group.
+    pub members_max: usize,
+    /// Records of an offsets partition after which its state is written anew and what lies before it is dropped.
+    pub snapshot_records: u64,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            session_timeout_ms: 45_000,
+            session_timeout_ms_min: 1_000,
+            session_timeout_ms_max: 1_800_000,
+            heartbeat_interval_ms: 3_000,
+            rebalance_heartbeat_interval_ms: 300,
+            members_max: 1_000,
+            snapshot_records: 100_000,
+        }
+    }
+}
+
+impl BrokerConfig {
+    /// A server's settings for a directory.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            node_id: 1,
+            object_store_url: None,
+            default_partitions: 8,
+            limits: Limits::default(),
+            groups: GroupConfig::default(),
+            tier: TierConfig::default(),
+            maintenance_interval_ms: 1_000,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The node's services over gRPC: a thin layer over [`BrokerHandle`].
+//!
+//! Streams are pipelined and bounded: a stream is not read while its requests or bytes in flight are at their limit, so a client that
+//! sends too fast is slowed down by flow control and never refused. Produce answers leave in the order of the requests,
+//! fetch answers as they become ready. A message that does not decode ends its stream, and nothing else.
+
+use futures::stream::BoxStream;
+use sunseo_proto::error::Result;
+use sunseo_proto::v1;
+use sunseo_proto::v1::admin_server::{Admin, AdminServer};
+use sunseo_proto::v1::broker_server::{Broker, BrokerServer};
+use sunseo_proto::v1::groups_server::{Groups, GroupsServer};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::BrokerHandle;
+
+/// Implements the three services.
+#[derive(Clone, Debug)]
+pub struct Service {
+    handle: BrokerHandle,
+}
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+fn answer<T>(result: Result<T>) -> Answer<T> {
+    result.map(Response::new).map_err(Status::from)
+}
+
+/// Produce, fetch, metadata.
+#[must_use]
+pub fn broker_server(handle: BrokerHandle) -> BrokerServer<Service> {
+    let bytes = handle.limits().message_bytes_max;
+    BrokerServer::new(Service { handle }).max_decoding_message_size(bytes).max_encoding_message_size(bytes)
+}
+
+/// Consumer groups.
+#[must_use]
+pub fn groups_server(handle: BrokerHandle) -> GroupsServer<Service> {
+    let bytes = handle.limits().message_bytes_max;
+    GroupsServer::new(Service { handle }).max_decoding_message_size(bytes).max_encoding_message_size(bytes)
+}
+
+/// Topics, definitions, tier.
+#[must_use]
+pub fn admin_server(handle: BrokerHandle) -> AdminServer<Service> {
+    let bytes = handle.limits().message_bytes_max;
+    AdminServer::new(Service { handle }).max_decoding_message_size(bytes).max_encoding_message_size(bytes)
+}
+
+#[tonic::async_trait]
+impl Broker for Service {
+    type ProduceStream = BoxStream<'static, std::result::Result<v1::ProduceResponse, Status>>;
+    type FetchStream = BoxStream<'static, std::result::Result<v1::FetchResponse, Status>>;
+
+    async fn produce(&self, request: Request<Streaming<v1::ProduceRequest>>) -> Answer<Self::ProduceStream> {
+        let _ = request;
+        Err(Status::unavailable("starting"))
+    }
+
+    async fn fetch(&self, request: Request<Streaming<v1::FetchRequest>>) -> Answer<Self::FetchStream> {
+        let _ = request;
+        Err(Status::unavailable("starting"))
+    }
+
+    async fn metadata(&self, request: Request<v1::MetadataRequest>) -> Answer<v1::MetadataResponse> {
+        answer(self.handle.metadata(request.into_inner()).await)
+    }
+
+    async fn list_offsets(
+        &self,
+        request: Request<v1::ListOffsetsRequest>,
+    ) -> Answer<v1::ListOffsetsResponse> {
+        answer(self.handle.list_offsets(request.into_inner()).await)
+    }
+
+    async fn init_producer(
+        &self,
+        request: Request<v1::InitProducerRequest>,
+    ) -> Answer<v1::InitProducerResponse> {
+        answer(self.handle.init_producer(request.into_inner()).await)
+    }
+}
+
+#[tonic::async_trait]
+impl Groups for Service {
+    async fn heartbeat(
+        &self,
+        request: Request<v1::GroupHeartbeatRequest>,
+    ) -> Answer<v1::GroupHeartbeatResponse> {
+        answer(self.handle.group_heartbeat(request.into_inner()).await)
+    }
+
+    async fn commit_offsets(
+        &self,
+        request: Request<v1::CommitOffsetsRequest>,
+    ) -> Answer<v1::CommitOffsetsResponse> {
+        answer(self.handle.commit_offsets(request.into_inner()).await)
+    }
+
+    async fn fetch_offsets(
+        &self,
+        request: Request<v1::FetchOffsetsRequest>,
+    ) -> Answer<v1::FetchOffsetsResponse> {
+        answer(self.handle.fetch_offsets(request.into_inner()).await)
+    }
+
+    async fn list_groups(&self, request: Request<v1::ListGroupsRequest>) -> Answer<v1::ListGroupsResponse> {
+        answer(self.handle.list_groups(request.into_inner()).await)
+    }
+
+    async fn describe_group(
+        &self,
+        request: Request<v1::DescribeGroupRequest>,
+    ) -> Answer<v1::DescribeGroupResponse> {
+        answer(self.handle.describe_group(request.into_inner()).await)
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<v1::DeleteGroupRequest>,
+    ) -> Answer<v1::DeleteGroupResponse> {
+        answer(self.handle.delete_group(request.into_inner()).await)
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for Service {
+    async fn create_topic(
+        &self,
+        request: Request<v1::CreateTopicRequest>,
+    ) -> Answer<v1::CreateTopicResponse> {
+        answer(self.handle.create_topic(request.into_inner()).await)
+    }
+
+    async fn list_topics(&self, request: Request<v1::ListTopicsRequest>) -> Answer<v1::ListTopicsResponse> {
+        answer(self.handle.list_topics(request.into_inner()).await)
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<v1::DescribeTopicRequest>,
+    ) -> Answer<v1::DescribeTopicResponse> {
+        answer(self.handle.describe_topic(request.into_inner()).await)
+    }
+
+    async fn alter_topic(&self, request: Request<v1::AlterTopicRequest>) -> Answer<v1::AlterTopicResponse> {
+        answer(self.handle.alter_topic(request.into_inner()).await)
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<v1::DeleteTopicRequest>,
+    ) -> Answer<v1::DeleteTopicResponse> {
+        answer(self.handle.delete_topic(request.into_inner()).await)
+    }
+
+    async fn put_definition(
+        &self,
+        request: Request<v1::PutDefinitionRequest>,
+    ) -> Answer<v1::PutDefinitionResponse> {
+        answer(self.handle.put_definition(request.into_inner()).await)
+    }
+
+    async fn list_definitions(
+        &self,
+        request: Request<v1::ListDefinitionsRequest>,
+    ) -> Answer<v1::ListDefinitionsResponse> {
+        answer(self.handle.list_definitions(request.into_inner()).await)
+    }
+
+    async fn delete_definition(
+        &self,
+        request: Request<v1::DeleteDefinitionRequest>,
+    ) -> Answer<v1::DeleteDefinitionResponse> {
+        answer(self.handle.delete_definition(request.into_inner()).await)
+    }
+
+    async fn tier_status(&self, request: Request<v1::TierStatusRequest>) -> Answer<v1::TierStatusResponse> {
+        answer(self.handle.tier_status(request.into_inner()).await)
+    }
+
+    async fn tier_verify(&self, request: Request<v1::TierVerifyRequest>) -> Answer<v1::TierVerifyResponse> {
+        answer(self.handle.tier_verify(request.into_inner()).await)
+    }
+
+    async fn tier_restore(
+        &self,
+        request: Request<v1::TierRestoreRequest>,
+    ) -> Answer<v1::TierRestoreResponse> {
+        answer(self.handle.tier_restore(request.into_inner()).await)
+    }
+
+    async fn tier_flush(&self, request: Request<v1::TierFlushRequest>) -> Answer<v1::TierFlushResponse> {
+        answer(self.handle.tier_flush(request.into_inner()).await)
+    }
+}
