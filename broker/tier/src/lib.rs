@@ -2,6 +2,10 @@
 //! Parquet tables.
 //!
 //! - [`host`]: the broker as the tier sees it, a port. [`Tier`]: the handle the broker holds.
+//! - Pure cores: [`manifest`] (fold of the tier's records), [`plan`] (facts to decisions), [`segment`] (the object's layout).
+//! - Shells: [`store`] and `objects` (the object store), `journal` (records and their fold), `service` (the loop), `offload`
+//!   (uploads), `fetch` and `cache` (cold reads), `check` (verify, restore).
+//! - [`archive`]: records to Parquet.
 //!
 //! Invariants:
 //! - The truth is the sequence of records in `__tier`: intent, PUT, commit. The bucket holds only what they name, and an
@@ -14,12 +18,29 @@
 //!
 //! Not here: the log, the metadata, permission checks.
 
+pub mod archive;
+mod cache;
+mod check;
 pub mod config;
+mod core;
+mod fetch;
 pub mod host;
+mod journal;
+pub mod manifest;
+mod objects;
+mod offload;
+pub mod plan;
+pub mod record;
 pub mod report;
+pub mod segment;
+mod service;
+mod status;
 pub mod store;
+#[cfg(test)]
+mod testing;
 mod tier;
 
+pub use archive::Definition as ArchiveDefinition;
 pub use config::TierConfig;
 pub use store::ObjectStoreHandle;
 pub use tier::Tier;
