@@ -5,13 +5,18 @@
 //! - [`producer`]: idempotent, batching; [`positioned`]: appends that carry their place in a source.
 //! - [`consumer`]: reads partitions by hand or as a member of a group.
 //! - [`admin`], [`outbox`], [`query`], [`pipelines`]: thin typed calls.
-//! - [`retry`], [`metadata`]: the pure cores under them.
+//! - [`batcher`], [`retry`], [`metadata`]: the pure cores under them.
 //!
 //! Not here: anything that touches a disk, and anything the broker decides.
 
 pub mod admin;
+pub mod batcher;
 pub mod client;
 pub mod consumer;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod fake_groups;
 pub mod grpc_transport;
 pub mod metadata;
 mod mux;

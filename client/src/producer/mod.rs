@@ -1,62 +1,148 @@
 //! Idempotent, batching producer.
+//!
+//! Records go into one open batch per partition ([`crate::batcher`]); a task sends closed batches, several partitions in
+//! one request, and settles the acknowledgement that all records of a batch share.
+//!
+//! Invariants: an acknowledged record is in the log exactly once; records of one partition are in the order in which `send`
+//! returned, also when batches are sent again. A record whose fate is unknown at its delivery time-out fails with an error
+//! that says so.
+//! Not here: transactions; a producer without an id.
 
+pub(crate) mod ack;
 pub mod config;
+mod lane;
+mod sender;
+#[cfg(test)]
+mod tests;
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+pub use ack::{Ack, RecordPlace};
 pub use config::ProducerConfig;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use sunseo_proto::error::Result;
-use sunseo_proto::{Error, ErrorCode, Record};
+use sunseo_proto::record::RESERVED_HEADER_PREFIX;
+use sunseo_proto::{Error, ErrorCode, Record, v1};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use self::config::MAX_RECORD_BYTES;
+use self::sender::Sender;
+use crate::batcher::{Batcher, BatcherConfig, Pushed};
 use crate::metadata::SharedMetadata;
+use crate::retry::{Decision, draw};
 use crate::transport::SharedTransport;
 
-/// Where a record landed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordPlace {
-    pub topic: Arc<str>,
-    pub partition: i32,
-    /// -1 when the record is durable but a repeated batch's offsets are no longer known to the broker.
-    pub offset: i64,
+/// Bytes of a record beside its key, value and headers, at most.
+const RECORD_OVERHEAD_BYTES: usize = 24;
+
+/// Bytes that a record counts for in batches and buffers.
+pub(crate) fn record_bytes(record: &Record) -> usize {
+    let field = |field: &Option<bytes::Bytes>| field.as_ref().map_or(0, bytes::Bytes::len);
+    let headers: usize = record.headers.iter().map(|h| 4 + h.key.len() + field(&h.value)).sum();
+    RECORD_OVERHEAD_BYTES + field(&record.key) + field(&record.value) + headers
 }
 
-/// The acknowledgement of one record, to be awaited. Dropping it does not take the record back.
+/// Queues a request now; the future has one answer per partition. `Err` there: the outcome is unknown.
+pub(crate) fn produce(
+    transport: &SharedTransport,
+    partitions: Vec<v1::ProducePartition>,
+    timeout: Duration,
+) -> BoxFuture<'static, Vec<Result<v1::ProduceResult>>> {
+    let count = partitions.len();
+    let answer = transport.produce(v1::ProduceRequest { correlation_id: 0, partitions });
+    async move {
+        let answer = match tokio::time::timeout(timeout, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(crate::mux::timed_out("produce", timeout)),
+        };
+        match answer {
+            Err(error) => vec![Err(error); count],
+            Ok(v1::ProduceResponse { error: Some(error), .. }) => {
+                vec![Ok(v1::ProduceResult { error: Some(error), ..Default::default() }); count]
+            }
+            Ok(v1::ProduceResponse { results, .. }) if results.len() == count => {
+                results.into_iter().map(Ok).collect()
+            }
+            Ok(v1::ProduceResponse { results, .. }) => {
+                let message =
+                    format!("produce of {count} partitions has {} results: update the server", results.len());
+                vec![Err(Error::internal(message)); count]
+            }
+        }
+    }
+    .boxed()
+}
+
 #[derive(Debug)]
-pub struct Ack {
-    _later: (),
+pub(crate) struct State {
+    batcher: Batcher,
+    closed: bool,
+    /// Why nothing can be sent any more.
+    fatal: Option<Error>,
+    /// The first failure since the last flush.
+    first_error: Option<Error>,
 }
 
-impl Future for Ack {
-    type Output = Result<RecordPlace>;
+/// What `send` and the task share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// The task has something to look at.
+    work: Notify,
+    /// Batches have settled: there is room, and flushes may be over.
+    settled: Notify,
+}
 
-    fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Err(Error::new(ErrorCode::Unsupported, "this build has no producer yet")))
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Sends records. Share it by reference or in an `Arc`.
+/// Sends records. Share it by reference or in an `Arc`. When it is dropped, its task goes on until everything that was sent
+/// has its outcome; [`close`](Self::close) waits for that.
 #[derive(Debug)]
 pub struct Producer {
-    _transport: SharedTransport,
+    shared: Arc<Shared>,
+    metadata: SharedMetadata,
+    config: ProducerConfig,
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl Producer {
     pub(crate) fn start(
         transport: SharedTransport,
-        _metadata: SharedMetadata,
+        metadata: SharedMetadata,
         config: ProducerConfig,
     ) -> Result<Self> {
         config.validate()?;
-        Ok(Self { _transport: transport })
+        let batcher = Batcher::new(BatcherConfig {
+            compression: config.compression,
+            batch_bytes: config.batch_bytes,
+            linger: Duration::from_millis(config.linger_ms),
+            buffer_bytes: config.buffer_bytes,
+        });
+        let state = State { batcher, closed: false, fatal: None, first_error: None };
+        let shared =
+            Arc::new(Shared { state: Mutex::new(state), work: Notify::new(), settled: Notify::new() });
+        let sender = Sender::new(Arc::clone(&shared), transport, metadata.clone(), config.clone());
+        tokio::spawn(sender.run());
+        Ok(Self { shared, metadata, config })
     }
 
-    /// Queues a record for the partition of its key (sticky when it has none). Returns when it is queued, which waits while the
-    /// buffer is full; the [`Ack`] resolves when it is durable.
+    /// Queues a record for the partition of its key (for one without a key, a partition that changes with every batch). Returns
+    /// when it is queued, which waits while the buffer is full; the [`Ack`] resolves when it is durable.
     ///
     /// # Errors
-    /// Unknown topic, record too large, reserved header, producer closed or fenced.
+    /// Unknown topic, record too large, reserved header, producer closed or without an id.
     pub async fn send(&self, topic: &str, record: Record) -> Result<Ack> {
         self.send_to(topic, None, record).await
     }
@@ -64,24 +150,164 @@ impl Producer {
     /// [`send`](Self::send) with a partition of one's own choice.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
-    pub async fn send_to(&self, _topic: &str, _partition: Option<i32>, _record: Record) -> Result<Ack> {
-        Ok(Ack { _later: () })
+    /// As [`send`](Self::send), and `UNKNOWN_PARTITION`.
+    pub async fn send_to(&self, topic: &str, partition: Option<i32>, record: Record) -> Result<Ack> {
+        check(&record)?;
+        match self.push(topic, partition, &record)? {
+            Pushed::Queued { ack, .. } => Ok(ack),
+            // boxed: rare, and a large future
+            other => self.wait_and_push(other, topic, partition, record).boxed().await,
+        }
     }
 
-    /// Waits until everything sent before is acknowledged or has failed.
+    fn push(&self, topic: &str, partition: Option<i32>, record: &Record) -> Result<Pushed> {
+        let mut state = self.shared.lock();
+        if let Some(error) = &state.fatal {
+            return Err(error.clone());
+        }
+        if state.closed {
+            return Err(Error::new(ErrorCode::Unavailable, "the producer is closed: open a new one"));
+        }
+        let pushed = state.batcher.push(topic, partition, record, Instant::now);
+        drop(state);
+        if matches!(pushed, Pushed::Queued { wake: true, .. }) {
+            self.shared.work.notify_one();
+        }
+        Ok(pushed)
+    }
+
+    async fn wait_and_push(
+        &self,
+        mut obstacle: Pushed,
+        topic: &str,
+        partition: Option<i32>,
+        record: Record,
+    ) -> Result<Ack> {
+        let mut asked_again = false;
+        loop {
+            match obstacle {
+                Pushed::Queued { ack, .. } => return Ok(ack),
+                Pushed::UnknownTopic => self.learn(topic).await?,
+                Pushed::UnknownPartition(count) if asked_again => {
+                    return Err(unknown_partition(topic, partition, count));
+                }
+                Pushed::UnknownPartition(_) => {
+                    asked_again = true;
+                    self.metadata.refresh(topic).await?;
+                    self.learn(topic).await?;
+                }
+                Pushed::Full => {
+                    obstacle = self.push_when_settled(topic, partition, &record).await?;
+                    continue;
+                }
+            }
+            obstacle = self.push(topic, partition, &record)?;
+        }
+    }
+
+    /// Tries again after the next batch has settled, unless there is room already.
+    async fn push_when_settled(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        record: &Record,
+    ) -> Result<Pushed> {
+        let mut settled = std::pin::pin!(self.shared.settled.notified());
+        settled.as_mut().enable();
+        match self.push(topic, partition, record)? {
+            Pushed::Full => settled.await,
+            other => return Ok(other),
+        }
+        self.push(topic, partition, record)
+    }
+
+    /// Learns the partitions of a topic, repeating while the broker cannot be reached.
+    async fn learn(&self, topic: &str) -> Result<()> {
+        let policy = self.config.retry.until(self.config.delivery_timeout);
+        let (start, mut attempt) = (Instant::now(), 0);
+        loop {
+            let error = match self.metadata.partitions(topic).await {
+                Ok(partitions) => {
+                    let sticky = (draw() * f64::from(partitions)) as usize;
+                    self.shared.lock().batcher.learn(topic, partitions, sticky);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            attempt += 1;
+            match policy.decide(attempt, &error, start.elapsed(), draw()) {
+                Decision::RetryAfter(wait) => tokio::time::sleep(wait).await,
+                Decision::GiveUp => return Err(error),
+            }
+        }
+    }
+
+    /// Sends what is queued without lingering and waits until everything sent before this call has its outcome.
     ///
     /// # Errors
     /// The first failure since the last flush.
     pub async fn flush(&self) -> Result<()> {
-        Ok(())
+        let through = self.shared.lock().batcher.flush();
+        self.shared.work.notify_one();
+        loop {
+            let mut settled = std::pin::pin!(self.shared.settled.notified());
+            settled.as_mut().enable();
+            {
+                let mut state = self.shared.lock();
+                if state.batcher.oldest().is_none_or(|oldest| oldest >= through) {
+                    return state.first_error.take().map_or(Ok(()), Err);
+                }
+            }
+            settled.await;
+        }
     }
 
-    /// Flushes and ends.
+    /// Refuses further records and flushes.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
-    pub async fn close(self) -> Result<()> {
+    pub async fn close(&self) -> Result<()> {
+        self.end();
         self.flush().await
     }
+
+    /// Bytes of records that are queued or in flight.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.shared.lock().batcher.buffered_bytes()
+    }
+
+    fn end(&self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        state.batcher.flush();
+        drop(state);
+        self.shared.work.notify_one();
+    }
+}
+
+fn check(record: &Record) -> Result<()> {
+    let bytes = record_bytes(record);
+    if bytes > MAX_RECORD_BYTES {
+        let message = format!(
+            "record has {bytes} bytes, the limit is {MAX_RECORD_BYTES}: store it elsewhere and send its address"
+        );
+        return Err(Error::new(ErrorCode::BatchTooLarge, message).at("record"));
+    }
+    match record.headers.iter().find(|header| header.key.starts_with(RESERVED_HEADER_PREFIX)) {
+        None => Ok(()),
+        Some(header) => {
+            let message = format!(
+                "header {:?} begins with {RESERVED_HEADER_PREFIX:?}, which is the server's: rename it",
+                header.key
+            );
+            Err(Error::invalid("record.headers", message))
+        }
+    }
+}
+
+fn unknown_partition(topic: &str, partition: Option<i32>, count: i32) -> Error {
+    let partition = partition.unwrap_or_default();
+    let message = format!("topic {topic:?} has no partition {partition}: it has 0 to {}", count - 1);
+    Error::new(ErrorCode::UnknownPartition, message).at("partition")
 }

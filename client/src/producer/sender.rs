@@ -1,0 +1,292 @@
+//! The task of a producer: takes ready batches, sends them by partition, settles what is answered.
+//!
+//! It alone owns the lanes. Decisions are in [`Batcher`](crate::batcher::Batcher) and [`Lane`]; this is the wiring.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use sunseo_proto::error::Result;
+use sunseo_proto::{Error, v1};
+use tokio::time::Instant;
+
+use super::config::{MAX_REQUEST_BYTES, ProducerConfig};
+use super::lane::{Answer, Done, Identity, Lane, LaneConfig};
+use super::{Shared, produce};
+use crate::metadata::{METADATA_MAX_AGE, SharedMetadata};
+use crate::retry::draw;
+use crate::transport::SharedTransport;
+
+type Answers = (Vec<(usize, u64)>, Vec<Answer>);
+
+pub(super) struct Sender {
+    shared: Arc<Shared>,
+    transport: SharedTransport,
+    metadata: SharedMetadata,
+    config: ProducerConfig,
+    lanes: Vec<Lane>,
+    names: Vec<(Arc<str>, i32)>,
+    /// Lanes that may have something to send.
+    active: BTreeSet<usize>,
+    answers: FuturesUnordered<BoxFuture<'static, Answers>>,
+    identity: Option<Identity>,
+    asking: Option<BoxFuture<'static, Result<Identity>>>,
+    identity_failures: u32,
+    ask_not_before: Instant,
+    learning: Option<BoxFuture<'static, HashMap<Arc<str>, i32>>>,
+    learn_at: Instant,
+}
+
+impl Sender {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        transport: SharedTransport,
+        metadata: SharedMetadata,
+        config: ProducerConfig,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            transport,
+            metadata,
+            config,
+            lanes: Vec::new(),
+            names: Vec::new(),
+            active: BTreeSet::new(),
+            answers: FuturesUnordered::new(),
+            identity: None,
+            asking: None,
+            identity_failures: 0,
+            ask_not_before: now,
+            learning: None,
+            learn_at: now + METADATA_MAX_AGE,
+        }
+    }
+
+    /// Runs until the producer is closed and everything has its outcome.
+    pub(super) async fn run(mut self) {
+        loop {
+            let ended = self.take_batches();
+            self.send();
+            if ended && self.answers.is_empty() && self.lanes.iter().all(Lane::is_idle) {
+                return;
+            }
+            let wake = self.wake_at();
+            tokio::select! {
+                () = self.shared.work.notified() => {}
+                Some((sent, answers)) = self.answers.next(), if !self.answers.is_empty() => self.answered(sent, answers),
+                identity = pending(&mut self.asking) => self.identified(identity),
+                partitions = pending(&mut self.learning) => self.learned(partitions),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            while let Some(Some((sent, answers))) = self.answers.next().now_or_never() {
+                self.answered(sent, answers);
+            }
+        }
+    }
+
+    /// Moves ready batches into their lanes; whether the producer is closed and holds nothing more.
+    fn take_batches(&mut self) -> bool {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        for (topic, partition) in state.batcher.slots(self.lanes.len()) {
+            self.lanes.push(Lane::new(lane_config(&self.config)));
+            self.names.push((topic, partition));
+        }
+        for &slot in self.active.iter().filter(|&&slot| self.lanes[slot].has_room()) {
+            state.batcher.room(slot);
+        }
+        let ready = state.batcher.take_ready(now, |slot| self.lanes[slot].has_room());
+        let ended = state.closed && state.batcher.is_drained();
+        drop(state);
+        for batch in ready {
+            self.active.insert(batch.slot);
+            self.lanes[batch.slot].enqueue(batch);
+        }
+        ended
+    }
+
+    /// Sends one batch of every lane that has one, in as few requests as they fit, until no lane has any.
+    fn send(&mut self) {
+        let now = Instant::now();
+        let mut lanes: Vec<usize> = self.active.iter().copied().collect();
+        while !lanes.is_empty() {
+            let (mut sent, mut partitions, mut bytes) = (Vec::new(), Vec::new(), 0);
+            lanes.retain(|&slot| {
+                if let Some(identity) = self.identity {
+                    self.lanes[slot].offer(identity);
+                }
+                let Some((id, batch)) = self.lanes[slot].next(now) else { return false };
+                if bytes > 0 && bytes + batch.len() > MAX_REQUEST_BYTES {
+                    self.answers
+                        .push(self.request(std::mem::take(&mut sent), std::mem::take(&mut partitions)));
+                    bytes = 0;
+                }
+                bytes += batch.len();
+                sent.push((slot, id));
+                partitions.push(self.entry(slot, batch));
+                true
+            });
+            if !sent.is_empty() {
+                self.answers.push(self.request(sent, partitions));
+            }
+        }
+        let needs_identity = self.active.iter().any(|&slot| self.lanes[slot].needs_identity());
+        if needs_identity && self.asking.is_none() && now >= self.ask_not_before {
+            self.asking = Some(ask(&self.transport, self.config.request_timeout));
+        }
+        self.active.retain(|&slot| !self.lanes[slot].is_idle());
+    }
+
+    fn entry(&self, slot: usize, batch: Bytes) -> v1::ProducePartition {
+        let (topic, partition) = &self.names[slot];
+        v1::ProducePartition {
+            topic: topic.to_string(),
+            partition: *partition,
+            batch: Some(batch),
+            records: None,
+        }
+    }
+
+    fn request(
+        &self,
+        sent: Vec<(usize, u64)>,
+        partitions: Vec<v1::ProducePartition>,
+    ) -> BoxFuture<'static, Answers> {
+        let answers = produce(&self.transport, partitions, self.config.request_timeout);
+        async move { (sent, answers.await) }.boxed()
+    }
+
+    fn answered(&mut self, sent: Vec<(usize, u64)>, answers: Vec<Answer>) {
+        let now = Instant::now();
+        let mut done = Vec::new();
+        for ((slot, id), answer) in sent.into_iter().zip(answers) {
+            if let Some(error) =
+                answer.as_ref().map_or_else(|e| Some(e.clone()), |r| r.error.clone().map(Error::from))
+            {
+                let (topic, partition) = &self.names[slot];
+                tracing::debug!(%topic, partition, %error, "batch refused");
+            }
+            done.extend(self.lanes[slot].answered(id, answer, now, draw()));
+            if self.lanes[slot].is_idle() {
+                // its next batch may be waiting for room
+                self.shared.lock().batcher.room(slot);
+            }
+        }
+        self.settle(done);
+    }
+
+    fn settle(&self, done: Vec<Done>) {
+        if done.is_empty() {
+            return;
+        }
+        // acknowledgements first: a flush that returns has them all
+        let mut settled = Vec::with_capacity(done.len());
+        for Done { id, bytes, outcome, settle } in done {
+            let error = outcome.as_ref().err().cloned();
+            settle.settle(outcome);
+            settled.push((id, bytes, error));
+        }
+        let mut state = self.shared.lock();
+        for (id, bytes, error) in settled {
+            state.batcher.settled(id, bytes);
+            state.first_error = state.first_error.take().or(error);
+        }
+        drop(state);
+        self.shared.settled.notify_waiters();
+    }
+
+    fn identified(&mut self, identity: Result<Identity>) {
+        let now = Instant::now();
+        match identity {
+            Ok(identity) => (self.identity, self.identity_failures) = (Some(identity), 0),
+            Err(error) if error.retryable() => {
+                if self.identity_failures == 0 {
+                    tracing::warn!(%error, "producer has no id yet, trying again");
+                }
+                self.identity_failures += 1;
+                self.ask_not_before = now + self.config.retry.backoff(self.identity_failures, draw());
+                let done = self.lanes.iter_mut().flat_map(|lane| lane.expire(now, &error)).collect();
+                self.settle(done);
+            }
+            Err(error) => {
+                self.shared.lock().fatal = Some(error.clone());
+                let done = self.lanes.iter_mut().flat_map(|lane| lane.fail_all(&error)).collect();
+                self.settle(done);
+            }
+        }
+    }
+
+    fn learned(&mut self, partitions: HashMap<Arc<str>, i32>) {
+        let mut state = self.shared.lock();
+        for (topic, partitions) in partitions {
+            state.batcher.learn(&topic, partitions, 0);
+        }
+    }
+
+    fn wake_at(&mut self) -> Instant {
+        let now = Instant::now();
+        if self.learning.is_none() && now >= self.learn_at {
+            self.learn_at = now + METADATA_MAX_AGE;
+            self.learning = Some(learn(self.metadata.clone(), self.shared.lock().batcher.topics()));
+        }
+        let lanes = self.active.iter().filter_map(|&slot| self.lanes[slot].wake_at()).min();
+        let lingering = self.shared.lock().batcher.wake_at();
+        let asking =
+            self.active.iter().any(|&slot| self.lanes[slot].needs_identity()) && self.asking.is_none();
+        let ask = asking.then_some(self.ask_not_before);
+        [lanes, lingering, ask].into_iter().flatten().fold(self.learn_at, Instant::min)
+    }
+}
+
+fn lane_config(config: &ProducerConfig) -> LaneConfig {
+    let &ProducerConfig { max_in_flight, delivery_timeout, retry, .. } = config;
+    LaneConfig { max_in_flight, delivery_timeout, retry }
+}
+
+fn ask(transport: &SharedTransport, timeout: std::time::Duration) -> BoxFuture<'static, Result<Identity>> {
+    let transport = Arc::clone(transport);
+    async move {
+        let asked = transport.init_producer(v1::InitProducerRequest { name: String::new() });
+        let answer = match tokio::time::timeout(timeout, asked).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(crate::mux::timed_out("InitProducer", timeout)),
+        };
+        let epoch = i16::try_from(answer.producer_epoch).map_err(|_| {
+            Error::internal(format!(
+                "producer epoch {} does not fit a batch: update client and server",
+                answer.producer_epoch
+            ))
+        })?;
+        Ok(Identity { producer_id: answer.producer_id, epoch })
+    }
+    .boxed()
+}
+
+fn learn(metadata: SharedMetadata, topics: Vec<Arc<str>>) -> BoxFuture<'static, HashMap<Arc<str>, i32>> {
+    async move {
+        let mut partitions = HashMap::new();
+        for topic in topics {
+            if let Ok(count) = metadata.refresh(&topic).await {
+                partitions.insert(topic, count);
+            }
+        }
+        partitions
+    }
+    .boxed()
+}
+
+/// The output of a future that may not be there; it is taken out when it is done.
+async fn pending<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+    match slot {
+        Some(future) => {
+            let output = future.await;
+            *slot = None;
+            output
+        }
+        None => std::future::pending().await,
+    }
+}
