@@ -113,7 +113,8 @@ where
     }
 
     /// Bytes accounted for.
-    pub fn bytes(&self) -> usize {
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
         self.lock().bytes
     }
 }

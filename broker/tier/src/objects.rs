@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 use sunseo_proto::error::{Error, ErrorCode, Result};
@@ -70,7 +71,7 @@ impl Objects {
     /// Runs a request under the time limit and notes whether the store answered. "Not there" and "already there" are answers.
     async fn request<T>(
         &self,
-        request: impl Future<Output = object_store::Result<T>>,
+        request: impl Future<Output = object_store::Result<T>> + Send,
     ) -> Result<T, Failure> {
         let outcome = match tokio::time::timeout(self.timeout, request).await {
             Ok(outcome) => outcome.map_err(Failure::Store),
@@ -144,10 +145,9 @@ impl Objects {
         let puts: Vec<_> = starts
             .map(|start| upload.put_part(slice(parts, start, (start + self.part_bytes).min(length))))
             .collect();
-        let sent: Result<(), Failure> = futures::stream::iter(puts.into_iter().map(|put| self.request(put)))
-            .buffer_unordered(PARTS_IN_FLIGHT)
-            .try_collect()
-            .await;
+        let requests: Vec<BoxFuture<'_, _>> = puts.into_iter().map(|put| self.request(put).boxed()).collect();
+        let sent: Result<(), Failure> =
+            futures::stream::iter(requests).buffer_unordered(PARTS_IN_FLIGHT).try_collect().await;
         let finished = match sent {
             Ok(()) => self.request(upload.complete()).await.map(|_| ()),
             Err(failure) => Err(failure),

@@ -5,7 +5,8 @@
 //! the segment, so writing it twice is writing it once.
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
 use crate::core::Core;
@@ -26,8 +27,8 @@ pub struct Offloaded {
 pub async fn offload(core: &Core, facts: &PartitionFacts, uploads: Vec<Upload>) -> (Offloaded, Result<()>) {
     let mut done = Offloaded::default();
     let width = core.config.uploads_in_flight.max(1);
-    let puts = futures::stream::iter(uploads.into_iter().map(|upload| put(core, facts, upload))).buffered(width);
-    let mut puts = std::pin::pin!(puts);
+    let puts: Vec<BoxFuture<'_, _>> = uploads.into_iter().map(|upload| put(core, facts, upload).boxed()).collect();
+    let mut puts = futures::stream::iter(puts).buffered(width);
     while let Some(outcome) = puts.next().await {
         let committed = match outcome {
             Ok(segment) => commit(core, segment).await,

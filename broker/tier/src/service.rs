@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, TopicId};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -196,24 +197,26 @@ pub async fn remove_topic(core: &Core, topic_id: TopicId) -> Result<()> {
 
 async fn offload_all(core: &Core, partitions: &[PartitionFacts], pass: &mut Pass) {
     let store_failed = AtomicBool::new(false);
-    let work = partitions.iter().map(|facts| async {
-        let uploads = plan_for(core, facts, false, i64::MIN).uploads;
-        if uploads.is_empty() || store_failed.load(Ordering::Relaxed) {
-            return (Offloaded::default(), Ok(()));
-        }
-        let (done, outcome) = offload(core, facts, uploads).await;
-        if outcome.as_ref().is_err_and(|e| e.code == ErrorCode::ObjectStore) {
-            store_failed.store(true, Ordering::Relaxed);
-        }
-        (done, outcome)
-    });
-    let work: Vec<_> = work.collect();
+    let work: Vec<BoxFuture<'_, _>> =
+        partitions.iter().map(|facts| offload_one(core, facts, &store_failed).boxed()).collect();
     let mut outcomes = futures::stream::iter(work).buffer_unordered(core.config.uploads_in_flight.max(1));
     while let Some((done, outcome)) = outcomes.next().await {
         pass.report.segments_offloaded += done.segments;
         pass.report.bytes_offloaded += done.bytes;
         pass.note(outcome);
     }
+}
+
+async fn offload_one(core: &Core, facts: &PartitionFacts, store_failed: &AtomicBool) -> (Offloaded, Result<()>) {
+    let uploads = plan_for(core, facts, false, i64::MIN).uploads;
+    if uploads.is_empty() || store_failed.load(Ordering::Relaxed) {
+        return (Offloaded::default(), Ok(()));
+    }
+    let (done, outcome) = offload(core, facts, uploads).await;
+    if outcome.as_ref().is_err_and(|e| e.code == ErrorCode::ObjectStore) {
+        store_failed.store(true, Ordering::Relaxed);
+    }
+    (done, outcome)
 }
 
 async fn archive_all(
@@ -286,9 +289,9 @@ async fn delete_doomed(core: &Core) -> Result<()> {
     if ripe.is_empty() {
         return Ok(());
     }
-    let work: Vec<_> = ripe
+    let work: Vec<BoxFuture<'_, Result<String>>> = ripe
         .into_iter()
-        .map(|object| async move { core.objects.delete(&object).await.map(|()| object) })
+        .map(|object| async move { core.objects.delete(&object).await.map(|()| object) }.boxed())
         .collect();
     let mut outcomes = futures::stream::iter(work).buffer_unordered(SMALL_REQUESTS_IN_FLIGHT);
     let (mut objects, mut failed) = (Vec::new(), Ok(()));
@@ -307,7 +310,7 @@ async fn delete_doomed(core: &Core) -> Result<()> {
 }
 
 async fn export_all(core: &Core, partitions: &[PartitionFacts], pass: &mut Pass) {
-    let work: Vec<_> = partitions.iter().map(|facts| export(core, facts)).collect();
+    let work: Vec<BoxFuture<'_, _>> = partitions.iter().map(|facts| export(core, facts).boxed()).collect();
     let mut outcomes = futures::stream::iter(work).buffer_unordered(SMALL_REQUESTS_IN_FLIGHT);
     while let Some(outcome) = outcomes.next().await {
         pass.note(outcome);
