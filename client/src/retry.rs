@@ -64,6 +64,25 @@ impl RetryPolicy {
     }
 }
 
+/// Makes attempts until one succeeds or the policy gives up.
+pub(crate) async fn repeat<T, F: Future<Output = sunseo_proto::error::Result<T>>>(
+    policy: RetryPolicy,
+    mut attempt_once: impl FnMut() -> F,
+) -> sunseo_proto::error::Result<T> {
+    let (start, mut attempt) = (tokio::time::Instant::now(), 0);
+    loop {
+        let error = match attempt_once().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        attempt += 1;
+        match policy.decide(attempt, &error, start.elapsed(), draw()) {
+            Decision::RetryAfter(wait) => tokio::time::sleep(wait).await,
+            Decision::GiveUp => return Err(error),
+        }
+    }
+}
+
 /// A random number for [`RetryPolicy`].
 pub(crate) fn draw() -> f64 {
     use rand::RngExt as _;

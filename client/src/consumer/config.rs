@@ -74,7 +74,8 @@ pub struct ConsumerConfig {
     pub min_bytes: u32,
     /// Longest wait of the broker for `min_bytes`.
     pub fetch_wait: Duration,
-    /// Time without a heartbeat after which the broker removes the member; zero takes the broker's default.
+    /// Time without a heartbeat after which the broker removes the member, and the member stops by itself; zero takes the
+    /// broker's default, which the member does not know.
     pub session_timeout: Duration,
     /// Time without a poll after which the member leaves its group by itself, so that others go on.
     pub max_poll_interval: Duration,
@@ -95,7 +96,7 @@ impl ConsumerConfig {
             prefetch_bytes: 32 << 20,
             min_bytes: 1,
             fetch_wait: Duration::from_millis(500),
-            session_timeout: Duration::ZERO,
+            session_timeout: Duration::from_secs(30),
             max_poll_interval: Duration::from_secs(300),
             retry: RetryPolicy::default().until(Duration::from_secs(60)),
         }

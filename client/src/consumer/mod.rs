@@ -1,16 +1,42 @@
 //! Reads partitions by hand or as a member of a group.
+//!
+//! One task fetches ahead ([`fetcher`]), one keeps the membership ([`heart`]); what they know is in a [`book`](book::Book)
+//! and a [`member`](member::Member), both pure. `poll` hands out what is there.
+//!
+//! Invariants: records of a partition come in order; none is skipped unless a policy or a seek says so. A partition that the
+//! group takes away is confirmed only at the next `poll` (or `close`), when everything handed out counts as processed: so
+//! no two members work on it at once. Headers that begin with `sunseo.` and control batches are not handed out.
+//! Not here: processing in parallel; a consumer delivers at least once, who needs more keeps offsets with the results.
 
+mod book;
+mod commit;
 pub mod config;
+mod fetcher;
+mod heart;
+mod member;
+mod offsets;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use config::{ConsumerConfig, OutOfRangePolicy, StartFrom, Subscription};
 use sunseo_proto::error::Result;
-use sunseo_proto::{Error, ErrorCode, Record};
+use sunseo_proto::{Error, Record};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use self::book::{Book, Key};
+pub use self::config::{ConsumerConfig, OutOfRangePolicy, StartFrom, Subscription};
+use self::member::{Identity, Member};
 use crate::metadata::SharedMetadata;
+use crate::retry;
 use crate::transport::SharedTransport;
+
+/// Longest wait for the answer to a heartbeat or commit.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A record and where it came from; its offset is in the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,103 +46,222 @@ pub struct ConsumedRecord {
     pub record: Record,
 }
 
-/// Reads records in order per partition.
 #[derive(Debug)]
-pub struct Consumer {
-    _transport: SharedTransport,
+struct Core {
+    book: Book,
+    /// In a group.
+    member: Option<Member>,
+    /// Why nothing comes at the moment.
+    trouble: Option<Error>,
+    /// Why nothing will come any more.
+    fatal: Option<Error>,
+    /// The end of the last poll, or the time until which the current one waits.
+    polled: Instant,
 }
 
-fn later() -> Error {
-    Error::new(ErrorCode::Unsupported, "this build has no consumer yet")
+/// What the consumer and its tasks share.
+#[derive(Debug)]
+struct Shared {
+    transport: SharedTransport,
+    config: ConsumerConfig,
+    core: Mutex<Core>,
+    /// For the fetcher: there may be something to ask for.
+    room: Notify,
+    /// For `poll`: there may be something to hand out or to let go.
+    news: Notify,
+    /// For the member: a heartbeat is due now.
+    beat: Notify,
+    /// Heartbeats that were answered.
+    beats: watch::Sender<u64>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads records in order per partition. Dropped without [`close`](Self::close) in a group, its partitions wait for the
+/// session time-out.
+#[derive(Debug)]
+pub struct Consumer {
+    shared: Arc<Shared>,
+    tasks: Vec<JoinHandle<()>>,
+    /// What automatic commits have written.
+    committed: HashMap<Key, i64>,
+    commit_at: Option<Instant>,
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn key(topic: &str, partition: i32) -> Key {
+    (Arc::from(topic), partition)
 }
 
 impl Consumer {
     pub(crate) async fn start(
         transport: SharedTransport,
-        _metadata: SharedMetadata,
+        metadata: SharedMetadata,
         config: ConsumerConfig,
     ) -> Result<Self> {
         config.validate()?;
-        Ok(Self { _transport: transport })
+        let mut book = Book::default();
+        for (key, offset) in begin_by_hand(&transport, &metadata, &config).await? {
+            book.assign(key, offset);
+        }
+        let member = membership(&config);
+        let grouped = member.is_some();
+        let core = Core { book, member, trouble: None, fatal: None, polled: Instant::now() };
+        let shared = Arc::new(Shared {
+            transport,
+            config,
+            core: Mutex::new(core),
+            room: Notify::new(),
+            news: Notify::new(),
+            beat: Notify::new(),
+            beats: watch::Sender::new(0),
+        });
+        let mut tasks = vec![tokio::spawn(fetcher::run(Arc::clone(&shared)))];
+        if grouped {
+            tasks.push(tokio::spawn(heart::run(Arc::clone(&shared))));
+        }
+        let commit_at =
+            shared.config.auto_commit.filter(|_| grouped).map(|interval| Instant::now() + interval);
+        Ok(Self { shared, tasks, committed: HashMap::new(), commit_at })
     }
 
-    /// The next records, in order per partition; empty when none came within `max_wait`.
+    /// The next records, in order per partition; empty when none came within `max_wait`. In a group, the call says that
+    /// everything handed out before is processed: it is what automatic commits write and what lets revoked partitions go.
     ///
     /// # Errors
-    /// A partition that cannot be read on, after the records before it were handed out.
-    pub async fn poll(&mut self, _max_wait: Duration) -> Result<Vec<ConsumedRecord>> {
-        Err(later())
+    /// A partition that cannot be read on, after the records before it were handed out, at every poll until a seek; a group
+    /// that refuses the member.
+    pub async fn poll(&mut self, max_wait: Duration) -> Result<Vec<ConsumedRecord>> {
+        let deadline = Instant::now() + max_wait;
+        self.rejoin_if_away(deadline);
+        self.commit_if_due().await;
+        loop {
+            self.let_go().await;
+            let handed_out = {
+                let mut core = self.shared.lock();
+                if let Some(fatal) = &core.fatal {
+                    return Err(fatal.clone());
+                }
+                core.book.hand_out(self.shared.config.max_poll_records)
+            };
+            let something = handed_out.as_ref().map_or(true, |records| !records.is_empty());
+            if something {
+                self.shared.room.notify_one();
+            }
+            if something || Instant::now() >= deadline {
+                self.shared.lock().polled = Instant::now();
+                return handed_out;
+            }
+            let _ = tokio::time::timeout_at(deadline, self.shared.news.notified()).await;
+        }
     }
 
-    /// Commits the positions: everything handed out so far counts as processed.
-    ///
-    /// # Errors
-    /// Not in a group, or what the broker says.
-    pub async fn commit(&self) -> Result<()> {
-        Err(later())
+    fn rejoin_if_away(&self, polling_until: Instant) {
+        let mut core = self.shared.lock();
+        core.polled = polling_until;
+        if let Some(member) = core.member.as_mut().filter(|member| member.away) {
+            member.away = false;
+            self.shared.beat.notify_one();
+        }
     }
 
-    /// Commits explicit offsets (topic, partition, next offset to read).
-    ///
-    /// # Errors
-    /// As [`commit`](Self::commit).
-    pub async fn commit_offsets(&self, _offsets: &[(String, i32, i64)]) -> Result<()> {
-        Err(later())
-    }
-
-    /// Next offset that `poll` hands out.
+    /// Next offset that `poll` hands out; `None` when the partition is not assigned.
     #[must_use]
-    pub fn position(&self, _topic: &str, _partition: i32) -> Option<i64> {
-        None
+    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.shared.lock().book.position(&key(topic, partition))
     }
 
     /// Goes on at another offset.
     ///
     /// # Errors
-    /// When the partition is not assigned.
-    pub fn seek(&mut self, _topic: &str, _partition: i32, _offset: i64) -> Result<()> {
-        Err(later())
+    /// When the partition is not assigned, or the offset is negative.
+    pub fn seek(&mut self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        self.shared.lock().book.seek(&key(topic, partition), offset)?;
+        self.shared.room.notify_one();
+        Ok(())
     }
 
     /// Hands out nothing of this partition until [`resume`](Self::resume).
     ///
     /// # Errors
     /// When the partition is not assigned.
-    pub fn pause(&mut self, _topic: &str, _partition: i32) -> Result<()> {
-        Err(later())
+    pub fn pause(&mut self, topic: &str, partition: i32) -> Result<()> {
+        self.shared.lock().book.pause(&key(topic, partition), true)
     }
 
     /// Ends a pause.
     ///
     /// # Errors
     /// When the partition is not assigned.
-    pub fn resume(&mut self, _topic: &str, _partition: i32) -> Result<()> {
-        Err(later())
+    pub fn resume(&mut self, topic: &str, partition: i32) -> Result<()> {
+        self.shared.lock().book.pause(&key(topic, partition), false)?;
+        self.shared.room.notify_one();
+        self.shared.news.notify_one();
+        Ok(())
     }
 
     /// What is read now.
     #[must_use]
     pub fn assignment(&self) -> Vec<(Arc<str>, i32)> {
-        Vec::new()
+        self.shared.lock().book.keys().cloned().collect()
     }
 
     /// Records between the position and the high watermark, `None` until the first fetch of the partition.
     #[must_use]
-    pub fn lag(&self, _topic: &str, _partition: i32) -> Option<i64> {
-        None
+    pub fn lag(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.shared.lock().book.lag(&key(topic, partition))
     }
 
     /// Why nothing comes at the moment, when the broker cannot be reached or refuses for now.
     #[must_use]
     pub fn trouble(&self) -> Option<Error> {
-        None
+        self.shared.lock().trouble.clone()
     }
+}
 
-    /// Commits (with automatic commits) and leaves the group.
-    ///
-    /// # Errors
-    /// The commit's.
-    pub async fn close(self) -> Result<()> {
-        Ok(())
-    }
+/// The first offsets of partitions that no group assigns.
+async fn begin_by_hand(
+    transport: &SharedTransport,
+    metadata: &SharedMetadata,
+    config: &ConsumerConfig,
+) -> Result<Vec<(Key, i64)>> {
+    let keys: Vec<Key> = match &config.subscription {
+        Subscription::Group { .. } => return Ok(Vec::new()),
+        Subscription::Partitions(partitions) => {
+            partitions.iter().map(|(topic, partition)| key(topic, *partition)).collect()
+        }
+        Subscription::Topics(topics) => {
+            let mut keys = Vec::new();
+            for topic in topics {
+                let partitions = retry::repeat(config.retry, || metadata.refresh(topic)).await?;
+                keys.extend((0..partitions).map(|partition| key(topic, partition)));
+            }
+            keys
+        }
+    };
+    let offsets = retry::repeat(config.retry, || offsets::begin(transport, &keys, config.from)).await?;
+    Ok(keys.into_iter().zip(offsets).collect())
+}
+
+fn membership(config: &ConsumerConfig) -> Option<Member> {
+    let Subscription::Group { group, topics, instance_id, assignor } = &config.subscription else {
+        return None;
+    };
+    Some(Member::new(Identity {
+        group: group.clone(),
+        member_id: uuid::Uuid::new_v4().to_string(),
+        instance_id: instance_id.clone(),
+        topics: topics.clone(),
+        assignor: assignor.clone(),
+        session_timeout: config.session_timeout,
+    }))
 }

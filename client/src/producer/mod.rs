@@ -32,7 +32,7 @@ use self::config::MAX_RECORD_BYTES;
 use self::sender::Sender;
 use crate::batcher::{Batcher, BatcherConfig, Pushed};
 use crate::metadata::SharedMetadata;
-use crate::retry::{Decision, draw};
+use crate::retry::{draw, repeat};
 use crate::transport::SharedTransport;
 
 /// Bytes of a record beside its key, value and headers, at most.
@@ -224,22 +224,10 @@ impl Producer {
     /// Learns the partitions of a topic, repeating while the broker cannot be reached.
     async fn learn(&self, topic: &str) -> Result<()> {
         let policy = self.config.retry.until(self.config.delivery_timeout);
-        let (start, mut attempt) = (Instant::now(), 0);
-        loop {
-            let error = match self.metadata.partitions(topic).await {
-                Ok(partitions) => {
-                    let sticky = (draw() * f64::from(partitions)) as usize;
-                    self.shared.lock().batcher.learn(topic, partitions, sticky);
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            attempt += 1;
-            match policy.decide(attempt, &error, start.elapsed(), draw()) {
-                Decision::RetryAfter(wait) => tokio::time::sleep(wait).await,
-                Decision::GiveUp => return Err(error),
-            }
-        }
+        let partitions = repeat(policy, || self.metadata.partitions(topic)).await?;
+        let sticky = (draw() * f64::from(partitions)) as usize;
+        self.shared.lock().batcher.learn(topic, partitions, sticky);
+        Ok(())
     }
 
     /// Sends what is queued without lingering and waits until everything sent before this call has its outcome.
