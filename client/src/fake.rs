@@ -72,6 +72,10 @@ impl Partition {
         if header.is_positioned() {
             return self.append_positioned(bytes, &header);
         }
+        if !header.is_sequenced() {
+            let base_offset = self.push(bytes, header.record_count);
+            return v1::ProduceResult { base_offset, ..Default::default() };
+        }
         let (pid, epoch, base, count) =
             (header.producer_id, header.producer_epoch, header.base_sequence, header.record_count);
         // an id that is not known starts anywhere, as when retention has removed what it wrote
