@@ -17,6 +17,8 @@ pub mod consumer;
 mod fake;
 #[cfg(test)]
 mod fake_groups;
+#[cfg(test)]
+mod grpc_tests;
 pub mod grpc_transport;
 pub mod metadata;
 mod mux;
@@ -32,7 +34,7 @@ pub use admin::{Admin, NewTopic};
 pub use client::Client;
 pub use consumer::{ConsumedRecord, Consumer, ConsumerConfig, OutOfRangePolicy, StartFrom, Subscription};
 pub use grpc_transport::{GrpcConfig, GrpcTransport};
-pub use outbox::{OutboxClient, OutboxPusher};
+pub use outbox::{OutboxClient, OutboxPusher, PushConfig};
 pub use pipelines::PipelinesClient;
 pub use positioned::{Appended, PartitionAppend, PositionedConfig, PositionedProducer};
 pub use producer::{Ack, Producer, ProducerConfig, RecordPlace};

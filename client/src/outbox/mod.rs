@@ -1,5 +1,9 @@
 //! Push of an application's own outbox, and the sources that the server reads.
 
+mod push;
+
+pub use self::push::{OutboxPusher, PushConfig};
+
 use std::sync::Arc;
 
 use sunseo_proto::error::Result;
@@ -13,10 +17,6 @@ use crate::grpc_transport::GrpcTransport;
 pub struct OutboxClient {
     transport: Arc<GrpcTransport>,
 }
-
-/// Pushes one shard's events in sequence.
-#[derive(Debug)]
-pub struct OutboxPusher {}
 
 /// Every method fails with what the server says (`UNKNOWN_SOURCE`, ..), or when there is no answer.
 #[allow(clippy::missing_errors_doc)] // said once, above
@@ -69,6 +69,20 @@ impl OutboxClient {
         let mut grpc = self.grpc();
         let request = v1::IngestStateRequest { source: source.to_owned(), shard: shard.to_owned() };
         self.transport.unary(grpc.state(request)).await
+    }
+
+    /// Takes over the push of a shard: whoever pushed it before is fenced. Go on after
+    /// [`accepted_through`](OutboxPusher::accepted_through).
+    pub async fn open(&self, source: &str, shard: &str) -> Result<OutboxPusher> {
+        self.open_with(source, shard, PushConfig::default()).await
+    }
+
+    /// [`open`](Self::open) with a configuration of one's own.
+    pub async fn open_with(&self, source: &str, shard: &str, config: PushConfig) -> Result<OutboxPusher> {
+        let mut grpc = self.grpc();
+        let request = v1::IngestOpenRequest { source: source.to_owned(), shard: shard.to_owned() };
+        let state = self.transport.unary(grpc.open(request)).await?;
+        Ok(OutboxPusher::new(self.clone(), (source, shard), state, config))
     }
 
     fn named(&self, name: &str) -> v1::SourceRequest {
