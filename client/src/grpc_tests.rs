@@ -203,7 +203,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.runtime.take().map(tokio::runtime::Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -196,7 +196,7 @@ fn explain(address: &str, status: Status) -> Error {
     }
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted => {
-            let cause = std::error::Error::source(&status).map(|source| deepest_cause(source));
+            let cause = std::error::Error::source(&status).map(deepest_cause);
             unreachable(address, cause.as_deref().unwrap_or(status.message()))
         }
         Code::Unimplemented => {
