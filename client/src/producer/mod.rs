@@ -11,6 +11,8 @@
 pub(crate) mod ack;
 pub mod config;
 mod lane;
+#[cfg(test)]
+mod lane_tests;
 mod sender;
 #[cfg(test)]
 mod tests;
