@@ -1,7 +1,7 @@
 //! Reads partitions by hand or as a member of a group.
 //!
-//! One task fetches ahead ([`fetcher`]), one keeps the membership ([`heart`]); what they know is in a [`book`](book::Book)
-//! and a [`member`](member::Member), both pure. `poll` hands out what is there.
+//! One task fetches ahead (`fetcher`), one keeps the membership (`heart`); what they know is in a `Book`
+//! and a `Member`, both pure. `poll` hands out what is there.
 //!
 //! Invariants: records of a partition come in order; none is skipped unless a policy or a seek says so. A partition that the
 //! group takes away is confirmed only at the next `poll` (or `close`), when everything handed out counts as processed: so
