@@ -7,6 +7,8 @@
 
 mod broker;
 pub mod config;
+#[allow(dead_code)] // TEMP
+mod group;
 pub mod grpc;
 mod handle;
 

@@ -14,6 +14,7 @@
 pub mod config;
 pub mod error;
 pub mod node;
+pub mod regions;
 pub mod report;
 pub mod run;
 pub mod topics;

@@ -17,7 +17,9 @@ pub enum EnvelopeError {
     Torn { have: usize, need: usize },
     #[error("stored structure begins with {found:#06x}, not with {MAGIC:#06x}: not written by sunseo")]
     Magic { found: u16 },
-    #[error("stored structure has checksum {stored:#010x} but its bytes give {computed:#010x}: it was damaged")]
+    #[error(
+        "stored structure has checksum {stored:#010x} but its bytes give {computed:#010x}: it was damaged"
+    )]
     Checksum { stored: u32, computed: u32 },
     #[error("stored structure is kind {found}, kind {expected} was expected")]
     Kind { found: u8, expected: u8 },

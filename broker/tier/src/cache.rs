@@ -102,7 +102,9 @@ where
         let load = async move {
             match task.await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(Error::internal("a read from the object store was stopped: the tier is shutting down")),
+                Err(_) => Err(Error::internal(
+                    "a read from the object store was stopped: the tier is shutting down",
+                )),
             }
         };
         let load = load.boxed().shared();
@@ -211,6 +213,10 @@ mod tests {
         cache.get(4, ENTRY_BYTES_MIN, || async { Ok(4) }).await.unwrap();
         assert_eq!(cache.bytes(), 3 * ENTRY_BYTES_MIN);
         cache.get(1, ENTRY_BYTES_MIN, never).await.unwrap();
-        assert_eq!(cache.get(2, ENTRY_BYTES_MIN, || async { Ok(20) }).await, Ok(20), "2 was evicted and loaded anew");
+        assert_eq!(
+            cache.get(2, ENTRY_BYTES_MIN, || async { Ok(20) }).await,
+            Ok(20),
+            "2 was evicted and loaded anew"
+        );
     }
 }

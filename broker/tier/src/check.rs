@@ -25,9 +25,12 @@ pub async fn verify(core: &Core, topic: &str) -> Result<VerifyReport> {
     let mut report = VerifyReport::default();
     for segment in segments {
         let outcome = core.reader.read_whole(&segment).await.map(|_| segment.object_bytes());
-        let removed = || core.journal.with(|m| {
-            m.partition(segment.key.partition.id()).is_none_or(|p| p.find(segment.key.end_offset - 1).is_none())
-        });
+        let removed = || {
+            core.journal.with(|m| {
+                m.partition(segment.key.partition.id())
+                    .is_none_or(|p| p.find(segment.key.end_offset - 1).is_none())
+            })
+        };
         match outcome {
             Err(error) if error.code != ErrorCode::ObjectStore && removed() => {}
             outcome => note(&mut report, &segment.key.object, outcome)?,
@@ -57,7 +60,8 @@ fn note(report: &mut VerifyReport, object: &str, outcome: Result<u64>) -> Result
 }
 
 async fn verify_file(core: &Core, file: &ArchiveFile) -> Result<u64> {
-    let damaged = |what: String| Error::new(ErrorCode::CorruptLog, format!("archive file {}: {what}", file.object));
+    let damaged =
+        |what: String| Error::new(ErrorCode::CorruptLog, format!("archive file {}: {what}", file.object));
     match core.objects.length(&file.object).await? {
         Some(length) if length == file.bytes => {}
         Some(length) => return Err(damaged(format!("it has {length} bytes, {} were written", file.bytes))),
@@ -72,7 +76,10 @@ async fn verify_file(core: &Core, file: &ArchiveFile) -> Result<u64> {
     }
     let computed = checksum.finalize();
     if computed != file.checksum {
-        return Err(damaged(format!("its checksum is {computed:#010x}, {:#010x} was written", file.checksum)));
+        return Err(damaged(format!(
+            "its checksum is {computed:#010x}, {:#010x} was written",
+            file.checksum
+        )));
     }
     Ok(file.bytes)
 }
@@ -81,7 +88,9 @@ pub async fn restore(core: &Core, topic: &str, partition: Option<i32>) -> Result
     let mut facts = core.host.partitions().await?;
     facts.retain(|f| f.topic == topic && partition.is_none_or(|wanted| wanted == f.id.partition));
     if facts.is_empty() {
-        let message = format!("topic {topic} has no such partition with offloaded segments on this node: see `sunseo tier status`");
+        let message = format!(
+            "topic {topic} has no such partition with offloaded segments on this node: see `sunseo tier status`"
+        );
         return Err(Error::new(ErrorCode::UnknownTopic, message));
     }
     let mut report = RestoreReport::default();
@@ -89,7 +98,8 @@ pub async fn restore(core: &Core, topic: &str, partition: Option<i32>) -> Result
         // backwards, so that the local log stays without a gap
         let mut local_start = facts.local_start;
         while local_start > facts.log_start {
-            let segment = core.journal.with(|m| m.partition(facts.id).and_then(|p| p.find(local_start - 1).cloned()));
+            let segment =
+                core.journal.with(|m| m.partition(facts.id).and_then(|p| p.find(local_start - 1).cloned()));
             let Some(segment) = segment else { break };
             let data = core.reader.read_whole(&segment).await?;
             local_start = segment.key.base_offset;

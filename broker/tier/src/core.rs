@@ -111,6 +111,8 @@ fn check_cluster(cluster: &str) -> Result<()> {
     if usable {
         return Ok(());
     }
-    let message = format!("cluster name {cluster:?} is not usable in object names: use letters, digits, - and _, not tab or bad");
+    let message = format!(
+        "cluster name {cluster:?} is not usable in object names: use letters, digits, - and _, not tab or bad"
+    );
     Err(Error::invalid("cluster", message))
 }

@@ -108,7 +108,11 @@ impl ColdReader {
         Ok(Open { object, segment, footer })
     }
 
-    fn load_chunk(&self, open: &Open<'_>, chunk: u64) -> (usize, impl FnOnce() -> futures::future::BoxFuture<'static, Result<Bytes>>) {
+    fn load_chunk(
+        &self,
+        open: &Open<'_>,
+        chunk: u64,
+    ) -> (usize, impl FnOnce() -> futures::future::BoxFuture<'static, Result<Bytes>>) {
         let start = chunk * self.chunk_bytes;
         let end = (start + self.chunk_bytes).min(open.segment.data_bytes);
         let (object, footer) = (Arc::clone(&open.object), Arc::clone(&open.footer));
@@ -184,7 +188,8 @@ impl ColdReader {
         let limit = chunk_end.min(position.saturating_add(max_bytes as u64));
         if end + HEADER_BYTES as u64 <= limit {
             let window = self.range(open, position, limit).await?;
-            while let Some(rest) = window.get((end - position) as usize..).filter(|r| r.len() >= HEADER_BYTES) {
+            while let Some(rest) = window.get((end - position) as usize..).filter(|r| r.len() >= HEADER_BYTES)
+            {
                 let header = BatchHeader::parse(rest).map_err(|e| damaged(open.segment, &e.to_string()))?;
                 if header.total_bytes > rest.len() {
                     break;

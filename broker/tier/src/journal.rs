@@ -31,7 +31,8 @@ impl Journal {
             let Some(last) = records.last() else { break };
             from_offset = last.offset + 1;
             for stored in &records {
-                let record = TierRecord::decode(&stored.value).map_err(|e| damaged(stored.offset, &e.to_string()))?;
+                let record =
+                    TierRecord::decode(&stored.value).map_err(|e| damaged(stored.offset, &e.to_string()))?;
                 manifest.apply(&record);
             }
         }

@@ -44,3 +44,6 @@ pub use archive::Definition as ArchiveDefinition;
 pub use config::TierConfig;
 pub use store::ObjectStoreHandle;
 pub use tier::Tier;
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,9 @@ impl PartitionManifest {
     /// Offset after the last record in the store.
     #[must_use]
     pub fn offloaded_to(&self) -> i64 {
-        self.segments.last_key_value().map_or(self.removed_to, |(_, last)| last.key.end_offset.max(self.removed_to))
+        self.segments
+            .last_key_value()
+            .map_or(self.removed_to, |(_, last)| last.key.end_offset.max(self.removed_to))
     }
 
     /// The segment that holds `offset`.
@@ -106,7 +108,8 @@ impl Manifest {
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Bytes>) -> Result<Self> {
         let mut manifest = Self::default();
         for bytes in records {
-            let record = TierRecord::decode(bytes).map_err(|e| Error::new(ErrorCode::CorruptLog, e.to_string()))?;
+            let record =
+                TierRecord::decode(bytes).map_err(|e| Error::new(ErrorCode::CorruptLog, e.to_string()))?;
             manifest.apply(&record);
         }
         Ok(manifest)
@@ -118,7 +121,9 @@ impl Manifest {
             TierRecord::Intent(key) => self.intend(key),
             TierRecord::Committed(segment) => self.commit(segment),
             TierRecord::Abandoned { key, at_ms } => self.abandon(key, *at_ms),
-            TierRecord::Removed { partition, through, at_ms } => self.remove(partition.id(), *through, *at_ms),
+            TierRecord::Removed { partition, through, at_ms } => {
+                self.remove(partition.id(), *through, *at_ms)
+            }
             TierRecord::Deleted { objects } => {
                 for object in objects {
                     self.doomed.remove(object);
@@ -178,8 +183,12 @@ impl Manifest {
         }
         partition.removed_to = through;
         partition.sequence += 1;
-        let gone: Vec<i64> =
-            partition.segments.values().filter(|s| s.key.end_offset <= through).map(|s| s.key.base_offset).collect();
+        let gone: Vec<i64> = partition
+            .segments
+            .values()
+            .filter(|s| s.key.end_offset <= through)
+            .map(|s| s.key.base_offset)
+            .collect();
         for base in gone {
             if let Some(segment) = partition.segments.remove(&base) {
                 self.doomed.insert(segment.key.object, at_ms);
@@ -191,7 +200,8 @@ impl Manifest {
         if !self.removed_topics.insert(topic_id) {
             return;
         }
-        let ids: Vec<PartitionId> = self.partitions.keys().filter(|id| id.topic_id == topic_id).copied().collect();
+        let ids: Vec<PartitionId> =
+            self.partitions.keys().filter(|id| id.topic_id == topic_id).copied().collect();
         for partition in ids.iter().filter_map(|id| self.partitions.remove(id)) {
             let committed = partition.segments.into_values().map(|s| s.key.object);
             for object in committed.chain(partition.intents.into_keys()) {
@@ -239,7 +249,8 @@ impl Manifest {
             out.extend_from_slice(&TierRecord::Intent(segment.key.clone()).encode());
             out.extend_from_slice(&TierRecord::Committed(segment.clone()).encode());
         }
-        let removed = TierRecord::Removed { partition: id.into(), through: partition.removed_to, at_ms: 0 }.encode();
+        let removed =
+            TierRecord::Removed { partition: id.into(), through: partition.removed_to, at_ms: 0 }.encode();
         out.extend_from_slice(&removed);
         Bytes::from(out)
     }

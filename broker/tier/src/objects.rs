@@ -99,7 +99,8 @@ impl Objects {
             Failure::Store(error) => error.to_string(),
             Failure::TimedOut(limit) => format!("no answer within {} s", limit.as_secs_f64()),
         };
-        let message = format!("object store {}: {verb} {object} failed: {why}; it is tried again", self.name());
+        let message =
+            format!("object store {}: {verb} {object} failed: {why}; it is tried again", self.name());
         Error::new(ErrorCode::ObjectStore, message)
     }
 
@@ -114,7 +115,12 @@ impl Objects {
                 Ok(_) => return Ok(Put::Exact),
                 Err(Failure::Store(
                     object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
-                )) => return self.compare(object, parts, length).await.map(|same| same.unwrap_or(Put::Different)),
+                )) => {
+                    return self
+                        .compare(object, parts, length)
+                        .await
+                        .map(|same| same.unwrap_or(Put::Different));
+                }
                 Err(Failure::Store(
                     object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. },
                 )) => self.conditional.store(false, Ordering::Relaxed),
@@ -239,7 +245,10 @@ impl Objects {
         if part != content.slice(7..13) || !listed.iter().any(|name| name == object) {
             return Err(Error::new(
                 ErrorCode::ObjectStore,
-                format!("object store {} does not give back what was written to {object}: use another store", self.name()),
+                format!(
+                    "object store {} does not give back what was written to {object}: use another store",
+                    self.name()
+                ),
             ));
         }
         let again = PutOptions::from(PutMode::Create);
@@ -257,7 +266,8 @@ impl Objects {
 }
 
 fn missing(object: &str) -> Error {
-    let message = format!("object {object} is not in the store: it was deleted from outside; run `sunseo tier verify`");
+    let message =
+        format!("object {object} is not in the store: it was deleted from outside; run `sunseo tier verify`");
     Error::new(ErrorCode::CorruptLog, message)
 }
 

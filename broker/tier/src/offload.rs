@@ -27,7 +27,8 @@ pub struct Offloaded {
 pub async fn offload(core: &Core, facts: &PartitionFacts, uploads: Vec<Upload>) -> (Offloaded, Result<()>) {
     let mut done = Offloaded::default();
     let width = core.config.uploads_in_flight.max(1);
-    let puts: Vec<BoxFuture<'_, _>> = uploads.into_iter().map(|upload| put(core, facts, upload).boxed()).collect();
+    let puts: Vec<BoxFuture<'_, _>> =
+        uploads.into_iter().map(|upload| put(core, facts, upload).boxed()).collect();
     let mut puts = futures::stream::iter(puts).buffered(width);
     while let Some(outcome) = puts.next().await {
         let committed = match outcome {
@@ -65,14 +66,18 @@ async fn put(core: &Core, facts: &PartitionFacts, upload: Upload) -> Result<Segm
     };
     if core.objects.put_exactly(&key.object, &[data, tail.clone()]).await? == Put::Different {
         let at_ms = core.clock.now_ms();
-        let message = format!("object {} holds other bytes than the segment: it is written again under a new name", key.object);
+        let message = format!(
+            "object {} holds other bytes than the segment: it is written again under a new name",
+            key.object
+        );
         core.journal.append(TierRecord::Abandoned { key, at_ms }).await?;
         return Err(Error::new(ErrorCode::ObjectStore, message));
     }
     let object_bytes = footer.data_bytes + tail.len() as u64;
     let read_back = core.objects.get_range(&key.object, footer.data_bytes, object_bytes).await?;
     if read_back != tail {
-        let message = format!("object {} does not end as it was written: the store is not to be trusted", key.object);
+        let message =
+            format!("object {} does not end as it was written: the store is not to be trusted", key.object);
         return Err(Error::new(ErrorCode::ObjectStore, message));
     }
     Ok(SegmentObject {
@@ -88,16 +93,28 @@ async fn put(core: &Core, facts: &PartitionFacts, upload: Upload) -> Result<Segm
 /// Reading a segment's batches keeps a core busy, so it is done beside the runtime.
 async fn described(data: Bytes, segment: crate::host::SealedSegment) -> Result<(SegmentFooter, Bytes)> {
     let work = move || SegmentFooter::describe(&data, &segment).map(|footer| (footer, data));
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::internal(format!("reading a segment stopped: {e}"))))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(Error::internal(format!("reading a segment stopped: {e}"))))
 }
 
-async fn announce(core: &Core, facts: &PartitionFacts, segment: &crate::host::SealedSegment) -> Result<SegmentKey> {
+async fn announce(
+    core: &Core,
+    facts: &PartitionFacts,
+    segment: &crate::host::SealedSegment,
+) -> Result<SegmentKey> {
     let key = SegmentKey {
         partition: facts.id.into(),
         topic: facts.topic.clone(),
         base_offset: segment.base_offset,
         end_offset: segment.end_offset,
-        object: segment_object_name(&core.config.cluster, facts.id, segment, facts.leader_epoch, core.draw_unique()),
+        object: segment_object_name(
+            &core.config.cluster,
+            facts.id,
+            segment,
+            facts.leader_epoch,
+            core.draw_unique(),
+        ),
         at_ms: core.clock.now_ms(),
     };
     core.journal.append(TierRecord::Intent(key.clone())).await?;

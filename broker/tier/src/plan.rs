@@ -91,7 +91,10 @@ fn remove_through(facts: &PartitionFacts, manifest: &PartitionManifest, at: Plan
             .config
             .retention_ms
             .is_some_and(|limit| segment.max_timestamp_ms < at.now_ms.saturating_sub(limit));
-        let surplus = facts.config.retention_bytes.is_some_and(|limit| total.saturating_sub(segment.data_bytes) >= limit);
+        let surplus = facts
+            .config
+            .retention_bytes
+            .is_some_and(|limit| total.saturating_sub(segment.data_bytes) >= limit);
         let archived = segment.key.end_offset <= at.keep_from;
         if !(below_start || ((expired || surplus) && archived)) {
             break;
@@ -141,7 +144,13 @@ pub fn deletions(manifest: &Manifest, now_ms: i64, delay_ms: i64, limit: usize) 
 
 /// Name of a segment's object.
 #[must_use]
-pub fn segment_object_name(cluster: &str, id: PartitionId, segment: &SealedSegment, epoch: i32, unique: u128) -> String {
+pub fn segment_object_name(
+    cluster: &str,
+    id: PartitionId,
+    segment: &SealedSegment,
+    epoch: i32,
+    unique: u128,
+) -> String {
     let unique = uuid::Builder::from_random_bytes(unique.to_be_bytes()).into_uuid();
     format!(
         "{cluster}/seg/{}/{}/{:020}-{:020}-e{epoch:010}-{unique}",

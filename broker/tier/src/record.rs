@@ -107,7 +107,8 @@ impl TierRecord {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         // maps with text keys, numbers and text always serialise
-        let json = serde_json::to_vec(self).unwrap_or_else(|e| unreachable!("a tier record is plain data: {e}"));
+        let json =
+            serde_json::to_vec(self).unwrap_or_else(|e| unreachable!("a tier record is plain data: {e}"));
         envelope::seal(kind::TIER_RECORD, RECORD_VERSION, &json)
     }
 

@@ -67,7 +67,10 @@ impl SegmentFooter {
     /// `CORRUPT_LOG` for data that must not be uploaded.
     pub fn describe(data: &Bytes, segment: &SealedSegment) -> Result<Self> {
         let wrong = |what: String| {
-            corrupt(format!("segment {}..{} cannot be offloaded: {what}", segment.base_offset, segment.end_offset))
+            corrupt(format!(
+                "segment {}..{} cannot be offloaded: {what}",
+                segment.base_offset, segment.end_offset
+            ))
         };
         if data.len() as u64 != segment.bytes {
             return Err(wrong(format!("it has {} bytes, {} were announced", data.len(), segment.bytes)));
@@ -146,10 +149,13 @@ impl SegmentFooter {
         let mut trailer = tail.slice(footer_bytes..);
         let (announced, magic) = (trailer.get_u32(), trailer.get_u32());
         if magic != OBJECT_MAGIC || announced as usize != footer_bytes {
-            return Err(wrong(format!("trailer {announced} {magic:#010x} does not fit {footer_bytes} footer bytes")));
+            return Err(wrong(format!(
+                "trailer {announced} {magic:#010x} does not fit {footer_bytes} footer bytes"
+            )));
         }
-        let (_, payload) = envelope::open_as(&tail.slice(..footer_bytes), kind::SEGMENT_OBJECT, FOOTER_VERSION)
-            .map_err(|e| wrong(e.to_string()))?;
+        let (_, payload) =
+            envelope::open_as(&tail.slice(..footer_bytes), kind::SEGMENT_OBJECT, FOOTER_VERSION)
+                .map_err(|e| wrong(e.to_string()))?;
         Self::decode_payload(payload).ok_or_else(|| wrong("its lengths do not fit".to_owned()))
     }
 

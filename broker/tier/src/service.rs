@@ -127,7 +127,9 @@ impl Service {
             self.probed = outcome.is_ok();
             pass.note(outcome);
         }
-        let wanted = |facts: &PartitionFacts| flush.as_ref().is_none_or(|f| f.topic.is_empty() || f.topic == facts.topic);
+        let wanted = |facts: &PartitionFacts| {
+            flush.as_ref().is_none_or(|f| f.topic.is_empty() || f.topic == facts.topic)
+        };
         let mut partitions = core.host.partitions().await?;
         remove_lost_topics(&core, &partitions).await?;
         if flush.as_ref().is_some_and(|f| f.seal) {
@@ -157,7 +159,12 @@ fn probe_name(core: &Core) -> String {
 }
 
 fn plan_for(core: &Core, facts: &PartitionFacts, evict_all: bool, keep_from: i64) -> PartitionPlan {
-    let at = PlanFacts { now_ms: core.clock.now_ms(), orphan_age_ms: core.config.orphan_age_ms, evict_all, keep_from };
+    let at = PlanFacts {
+        now_ms: core.clock.now_ms(),
+        orphan_age_ms: core.config.orphan_age_ms,
+        evict_all,
+        keep_from,
+    };
     core.journal.with(|manifest| plan(facts, manifest.partition(facts.id), at))
 }
 
@@ -182,7 +189,8 @@ async fn remove_lost_topics(core: &Core, partitions: &[PartitionFacts]) -> Resul
 /// Forgets a topic; durable when it returns.
 pub async fn remove_topic(core: &Core, topic_id: TopicId) -> Result<()> {
     let (removed, partitions) = core.journal.with(|m| {
-        let ids: Vec<PartitionId> = m.partitions().map(|(id, _)| *id).filter(|id| id.topic_id == topic_id).collect();
+        let ids: Vec<PartitionId> =
+            m.partitions().map(|(id, _)| *id).filter(|id| id.topic_id == topic_id).collect();
         (m.is_removed(topic_id), ids)
     });
     if removed {
@@ -207,7 +215,11 @@ async fn offload_all(core: &Core, partitions: &[PartitionFacts], pass: &mut Pass
     }
 }
 
-async fn offload_one(core: &Core, facts: &PartitionFacts, store_failed: &AtomicBool) -> (Offloaded, Result<()>) {
+async fn offload_one(
+    core: &Core,
+    facts: &PartitionFacts,
+    store_failed: &AtomicBool,
+) -> (Offloaded, Result<()>) {
     let uploads = plan_for(core, facts, false, i64::MIN).uploads;
     if uploads.is_empty() || store_failed.load(Ordering::Relaxed) {
         return (Offloaded::default(), Ok(()));
@@ -264,10 +276,16 @@ async fn settle_all(
     Ok(())
 }
 
-async fn settle(core: &Core, sources: &[ArchiveSource], evict_all: bool, facts: &PartitionFacts) -> Result<u32> {
+async fn settle(
+    core: &Core,
+    sources: &[ArchiveSource],
+    evict_all: bool,
+    facts: &PartitionFacts,
+) -> Result<u32> {
     let plan = plan_for(core, facts, evict_all, archive_run::keep_from(core, sources, facts));
     let at_ms = core.clock.now_ms();
-    metrics::gauge!("sunseo_tier_pending_bytes", "partition" => facts.id.to_string()).set(plan.pending_bytes as f64);
+    metrics::gauge!("sunseo_tier_pending_bytes", "partition" => facts.id.to_string())
+        .set(plan.pending_bytes as f64);
     for key in plan.abandon {
         core.journal.append(TierRecord::Abandoned { key, at_ms }).await?;
     }

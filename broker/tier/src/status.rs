@@ -24,8 +24,10 @@ pub async fn status(core: &Core, topic: &str) -> Result<TierStatus> {
     Ok(TierStatus {
         store: core.objects.name().to_owned(),
         reachable: core.objects.reachable(),
-        objects: partitions.iter().map(|p| u64::from(p.segments)).sum::<u64>() + archives.iter().map(|a| a.files).sum::<u64>(),
-        bytes: partitions.iter().map(|p| p.bytes).sum::<u64>() + archives.iter().map(|a| a.bytes).sum::<u64>(),
+        objects: partitions.iter().map(|p| u64::from(p.segments)).sum::<u64>()
+            + archives.iter().map(|a| a.files).sum::<u64>(),
+        bytes: partitions.iter().map(|p| p.bytes).sum::<u64>()
+            + archives.iter().map(|a| a.bytes).sum::<u64>(),
         partitions,
         archives,
         bytes_read_back: core.reader.delivered_bytes(),
@@ -56,7 +58,8 @@ fn partition(core: &Core, facts: &PartitionFacts) -> Option<TierPartitionStatus>
 
 /// Tables that are defined, and those that were and have files.
 fn tables(core: &Core, defined: &[Definition]) -> Vec<(String, String)> {
-    let mut tables: Vec<(String, String)> = defined.iter().map(|d| (d.table.clone(), d.topic.clone())).collect();
+    let mut tables: Vec<(String, String)> =
+        defined.iter().map(|d| (d.table.clone(), d.topic.clone())).collect();
     core.journal.with(|manifest| {
         for (name, table) in manifest.archive().tables() {
             if !tables.iter().any(|(known, _)| known == name) {
@@ -73,7 +76,8 @@ fn archive(core: &Core, facts: &[PartitionFacts], table: String, topic: String) 
     core.journal.with(|manifest| {
         let ledger = manifest.archive().table(&table);
         let lag = facts.iter().filter(|f| f.topic == topic).map(|f| {
-            let through = ledger.and_then(|l| l.progress(f.id)).map_or(f.log_start, |p| p.through.max(f.log_start));
+            let through =
+                ledger.and_then(|l| l.progress(f.id)).map_or(f.log_start, |p| p.through.max(f.log_start));
             u64::try_from(f.high_watermark.saturating_sub(through)).unwrap_or(0)
         });
         ArchiveStatus {

@@ -43,20 +43,27 @@ impl ObjectStoreHandle {
             Ok(parsed) if parsed.scheme() == "s3" => Self::s3(&parsed),
             Ok(parsed) if parsed.scheme() == "file" => match parsed.to_file_path() {
                 Ok(path) => Self::local(&path),
-                Err(()) => Err(refuse(format!("object store URL {url} names no local path: write file:///path"))),
+                Err(()) => {
+                    Err(refuse(format!("object store URL {url} names no local path: write file:///path")))
+                }
             },
             Ok(parsed) if url.contains("://") => Err(refuse(format!(
                 "object store scheme {} is not supported: use a path, file:///path or s3://bucket/prefix",
                 parsed.scheme()
             ))),
-            _ if url.is_empty() => Err(refuse("object store URL is empty: give a path or s3://bucket/prefix".into())),
+            _ if url.is_empty() => {
+                Err(refuse("object store URL is empty: give a path or s3://bucket/prefix".into()))
+            }
             _ => Self::local(std::path::Path::new(url)),
         }
     }
 
     fn local(path: &std::path::Path) -> Result<Self> {
         let failed = |e: &dyn std::fmt::Display| {
-            refuse(format!("object store folder {} cannot be used: {e}; check the path and its permissions", path.display()))
+            refuse(format!(
+                "object store folder {} cannot be used: {e}; check the path and its permissions",
+                path.display()
+            ))
         };
         std::fs::create_dir_all(path).map_err(|e| failed(&e))?;
         let store = LocalFileSystem::new_with_prefix(path).map_err(|e| failed(&e))?.with_fsync(true);
@@ -66,7 +73,9 @@ impl ObjectStoreHandle {
     fn s3(url: &Url) -> Result<Self> {
         install_tls_provider();
         let bucket = url.host_str().filter(|host| !host.is_empty());
-        let bucket = bucket.ok_or_else(|| refuse(format!("object store URL {url} names no bucket: write s3://bucket/prefix")))?;
+        let bucket = bucket.ok_or_else(|| {
+            refuse(format!("object store URL {url} names no bucket: write s3://bucket/prefix"))
+        })?;
         let retry = RetryConfig {
             backoff: BackoffConfig::default(),
             max_retries: INNER_RETRIES,
@@ -92,7 +101,10 @@ impl ObjectStoreHandle {
                 }
             }
         }
-        let store = builder.with_client_options(client).build().map_err(|e| refuse(format!("object store {bucket}: {e}")))?;
+        let store = builder
+            .with_client_options(client)
+            .build()
+            .map_err(|e| refuse(format!("object store {bucket}: {e}")))?;
         let prefix = url.path().trim_matches('/');
         let name = format!("s3://{bucket}/{prefix}");
         match prefix {

@@ -118,7 +118,8 @@ impl BatchBuilder {
     pub fn build(self) -> Bytes {
         assert!(self.count > 0, "a batch has at least one record");
         // writing into memory does not fail
-        let block = self.compression.compress(self.records).unwrap_or_else(|e| unreachable!("in memory: {e}"));
+        let block =
+            self.compression.compress(self.records).unwrap_or_else(|e| unreachable!("in memory: {e}"));
         let mut out = Vec::with_capacity(HEADER_BYTES + block.len());
         out.extend_from_slice(&0_i64.to_be_bytes());
         out.extend_from_slice(&((HEADER_BYTES - 12 + block.len()) as i32).to_be_bytes());

@@ -36,7 +36,9 @@ pub enum BatchError {
     Torn { have: usize, need: usize },
     #[error("record batch has magic {found}, only 2 is supported")]
     Magic { found: i8 },
-    #[error("record batch has checksum {stored:#010x} but its bytes give {computed:#010x}: it was damaged on the way")]
+    #[error(
+        "record batch has checksum {stored:#010x} but its bytes give {computed:#010x}: it was damaged on the way"
+    )]
     Checksum { stored: u32, computed: u32 },
     #[error("record batch is followed by {extra} bytes: send one batch per partition")]
     Trailing { extra: usize },

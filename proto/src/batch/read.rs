@@ -146,7 +146,13 @@ impl Cursor<'_> {
             true => header.max_timestamp,
             false => header.base_timestamp.wrapping_add(timestamp_delta),
         };
-        Ok(Record { offset: header.base_offset.wrapping_add(offset_delta), timestamp_ms, key, value, headers })
+        Ok(Record {
+            offset: header.base_offset.wrapping_add(offset_delta),
+            timestamp_ms,
+            key,
+            value,
+            headers,
+        })
     }
 
     fn headers(&mut self) -> Result<Vec<Header>, BatchError> {
@@ -158,7 +164,8 @@ impl Cursor<'_> {
         let mut headers = Vec::with_capacity(count as usize);
         for _ in 0..count {
             let key = self.field()?.ok_or_else(|| self.broken("a header has no key"))?;
-            let key = String::from_utf8(key.to_vec()).map_err(|_| self.broken("a header's key is not UTF-8"))?;
+            let key =
+                String::from_utf8(key.to_vec()).map_err(|_| self.broken("a header's key is not UTF-8"))?;
             headers.push(Header { key, value: self.field()? });
         }
         Ok(headers)

@@ -18,7 +18,13 @@ fn bytes_strategy() -> impl Strategy<Value = Option<Bytes>> {
 fn record_strategy() -> impl Strategy<Value = Record> {
     let header = ("[a-z]{0,6}", bytes_strategy()).prop_map(|(key, value)| Header { key, value });
     (bytes_strategy(), bytes_strategy(), prop::collection::vec(header, 0..4), -1_000_000..1_000_000_i64)
-        .prop_map(|(key, value, headers, timestamp_ms)| Record { offset: 0, timestamp_ms, key, value, headers })
+        .prop_map(|(key, value, headers, timestamp_ms)| Record {
+            offset: 0,
+            timestamp_ms,
+            key,
+            value,
+            headers,
+        })
 }
 
 fn codec_strategy() -> impl Strategy<Value = Compression> {
@@ -158,7 +164,11 @@ fn a_small_block_cannot_fill_the_memory() {
     let huge = Record::new("k", vec![0_u8; MAX_RECORDS_BYTES + 1], 1);
     for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
         let bomb = build(std::slice::from_ref(&huge), codec);
-        assert_eq!(super::records(&bomb), Err(BatchError::TooLarge { limit: MAX_RECORDS_BYTES }), "{codec:?}");
+        assert_eq!(
+            super::records(&bomb),
+            Err(BatchError::TooLarge { limit: MAX_RECORDS_BYTES }),
+            "{codec:?}"
+        );
     }
 }
 

@@ -140,7 +140,8 @@ impl CutBuilder {
                 continue;
             }
             if header.base_offset > self.next_offset {
-                let message = format!("offset {} was expected, the log gives {}", self.next_offset, header.base_offset);
+                let message =
+                    format!("offset {} was expected, the log gives {}", self.next_offset, header.base_offset);
                 return Err(Error::new(ErrorCode::CorruptLog, message));
             }
             if header.is_control() {
@@ -223,7 +224,11 @@ impl CutBuilder {
         let mut files = Vec::with_capacity(self.files.len());
         for (date, file) in self.files {
             let finished = file.finish(&about)?;
-            files.push(object(format!("tab/{table}/dt={date}/{range}.parquet"), finished.rows, finished.bytes));
+            files.push(object(
+                format!("tab/{table}/dt={date}/{range}.parquet"),
+                finished.rows,
+                finished.bytes,
+            ));
         }
         let bad = (self.bad_rows > 0)
             .then(|| object(format!("bad/{table}/{range}.ndjson"), self.bad_rows, Bytes::from(self.bad)));

@@ -110,13 +110,20 @@ impl Definition {
             return Err(Error::invalid("topic", "archive definition names no topic: set \"topic\""));
         }
         if raw.columns.is_empty() || raw.columns.len() > COLUMNS_MAX {
-            let message = format!("archive table {} has {} columns: give 1 to {COLUMNS_MAX}", raw.table, raw.columns.len());
+            let message = format!(
+                "archive table {} has {} columns: give 1 to {COLUMNS_MAX}",
+                raw.table,
+                raw.columns.len()
+            );
             return Err(Error::invalid("columns", message));
         }
         let mut columns: Vec<Column> = Vec::with_capacity(raw.columns.len());
         for column in raw.columns {
             if columns.iter().any(|known| known.name == column.name) {
-                return Err(Error::invalid("columns", format!("column {} is there twice: remove one", column.name)));
+                return Err(Error::invalid(
+                    "columns",
+                    format!("column {} is there twice: remove one", column.name),
+                ));
             }
             columns.push(check_column(column)?);
         }
@@ -124,14 +131,18 @@ impl Definition {
             None => Ok(None),
             Some(name) => match columns.iter().position(|c| c.name == name) {
                 Some(at) => Ok(Some(at)),
-                None => Err(Error::invalid(field, format!("{field} {name} is not among the columns: add it or correct the name"))),
+                None => Err(Error::invalid(
+                    field,
+                    format!("{field} {name} is not among the columns: add it or correct the name"),
+                )),
             },
         };
         let (time_column, key) = (index_of("time_column", raw.time_column)?, index_of("key", raw.key)?);
         if let Some(at) = time_column
             && !matches!(columns[at].kind, ColumnType::TimestampMicros | ColumnType::TimestampMillis)
         {
-            let message = format!("time_column {} must be timestamp_micros or timestamp_millis", columns[at].name);
+            let message =
+                format!("time_column {} must be timestamp_micros or timestamp_millis", columns[at].name);
             return Err(Error::invalid("time_column", message));
         }
         Ok(Self { table: raw.table, topic: raw.topic, columns, time_column, key, from: raw.from })
@@ -151,12 +162,19 @@ fn check_column(raw: RawColumn) -> Result<Column> {
     let (field, pointer) = match path.strip_prefix('/') {
         None => (path, String::new()),
         Some(rest) => {
-            let (field, below) = rest.split_once('/').map_or((rest, None), |(field, below)| (field, Some(below)));
-            (field.replace("~1", "/").replace("~0", "~"), below.map_or_else(String::new, |below| format!("/{below}")))
+            let (field, below) =
+                rest.split_once('/').map_or((rest, None), |(field, below)| (field, Some(below)));
+            (
+                field.replace("~1", "/").replace("~0", "~"),
+                below.map_or_else(String::new, |below| format!("/{below}")),
+            )
         }
     };
     if field.is_empty() {
-        return Err(Error::invalid("columns", format!("column {} has an empty path: name a field of the record", raw.name)));
+        return Err(Error::invalid(
+            "columns",
+            format!("column {} has an empty path: name a field of the record", raw.name),
+        ));
     }
     Ok(Column { name: raw.name, kind: raw.kind, field, pointer, optional: raw.optional })
 }
@@ -168,8 +186,9 @@ fn check_name(field: &str, name: &str) -> Result<()> {
     if well_formed {
         return Ok(());
     }
-    let message =
-        format!("name {name:?} is not usable: begin with a to z, go on with a to z, 0 to 9 and _, at most {NAME_BYTES_MAX} bytes");
+    let message = format!(
+        "name {name:?} is not usable: begin with a to z, go on with a to z, 0 to 9 and _, at most {NAME_BYTES_MAX} bytes"
+    );
     Err(Error::invalid(field, message))
 }
 
@@ -192,7 +211,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!((definition.time_column, definition.key), (Some(1), Some(0)));
-        let paths: Vec<_> = definition.columns.iter().map(|c| (c.field.as_str(), c.pointer.as_str())).collect();
+        let paths: Vec<_> =
+            definition.columns.iter().map(|c| (c.field.as_str(), c.pointer.as_str())).collect();
         assert_eq!(paths, [("id", ""), ("times", "/done/at"), ("a/b", "")]);
         assert_eq!(definition.from, Begin::Start);
     }
@@ -204,11 +224,17 @@ mod tests {
         refused(r#"{"table": "T", "topic": "T", "columns": [{"name": "a", "type": "bool"}]}"#, "table");
         refused(r#"{"table": "t", "topic": "", "columns": [{"name": "a", "type": "bool"}]}"#, "topic");
         refused(r#"{"table": "t", "topic": "T", "columns": []}"#, "columns");
-        refused(r#"{"table": "t", "topic": "T", "columns": [{"name": "_offset", "type": "bool"}]}"#, "columns");
+        refused(
+            r#"{"table": "t", "topic": "T", "columns": [{"name": "_offset", "type": "bool"}]}"#,
+            "columns",
+        );
         let twice = r#"{"name": "a", "type": "bool"}, {"name": "a", "type": "int64"}"#;
         refused(&format!(r#"{{"table": "t", "topic": "T", "columns": [{twice}]}}"#), "columns");
         let column = r#"[{"name": "a", "type": "bool"}]"#;
         refused(&format!(r#"{{"table": "t", "topic": "T", "columns": {column}, "key": "b"}}"#), "key");
-        refused(&format!(r#"{{"table": "t", "topic": "T", "columns": {column}, "time_column": "a"}}"#), "time_column");
+        refused(
+            &format!(r#"{{"table": "t", "topic": "T", "columns": {column}, "time_column": "a"}}"#),
+            "time_column",
+        );
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::writer::ColumnWriter;
-use parquet::data_type::{ByteArray, ByteArrayType, BoolType, DataType, DoubleType, Int32Type, Int64Type};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -79,7 +79,9 @@ impl ColumnBuffer {
     fn new(kind: ColumnType, optional: bool) -> Self {
         let values = match kind {
             ColumnType::String | ColumnType::Json => Values::Text(Vec::new()),
-            ColumnType::Int64 | ColumnType::TimestampMicros | ColumnType::TimestampMillis => Values::Int64(Vec::new()),
+            ColumnType::Int64 | ColumnType::TimestampMicros | ColumnType::TimestampMillis => {
+                Values::Int64(Vec::new())
+            }
             ColumnType::Float64 => Values::Float64(Vec::new()),
             ColumnType::Bool => Values::Bool(Vec::new()),
         };
@@ -141,13 +143,17 @@ fn schema(definition: &Definition) -> Result<TypePtr> {
             ColumnType::String => ("binary", " (STRING)"),
             ColumnType::Json => ("binary", " (JSON)"),
             ColumnType::Int64 => ("int64", ""),
-            ColumnType::TimestampMicros | ColumnType::TimestampMillis => ("int64", " (TIMESTAMP(MICROS,true))"),
+            ColumnType::TimestampMicros | ColumnType::TimestampMillis => {
+                ("int64", " (TIMESTAMP(MICROS,true))")
+            }
             ColumnType::Float64 => ("double", ""),
             ColumnType::Bool => ("boolean", ""),
         };
         message.push_str(&format!("  {repetition} {physical} {}{logical};\n", column.name));
     }
-    message.push_str("  required int32 _partition;\n  required int64 _offset;\n  optional binary _extra (JSON);\n}");
+    message.push_str(
+        "  required int32 _partition;\n  required int64 _offset;\n  optional binary _extra (JSON);\n}",
+    );
     parse_message_type(&message).map(Arc::new).map_err(|e| failed(&e))
 }
 
@@ -171,8 +177,9 @@ impl FileBuilder {
     /// # Errors
     /// `INTERNAL` when the schema is refused, which a checked definition's is not.
     pub fn new(definition: &Definition) -> Result<Self> {
-        let writer = SerializedFileWriter::new(Vec::new(), schema(definition)?, Arc::new(properties(definition)?))
-            .map_err(|e| failed(&e))?;
+        let writer =
+            SerializedFileWriter::new(Vec::new(), schema(definition)?, Arc::new(properties(definition)?))
+                .map_err(|e| failed(&e))?;
         let mut columns: Vec<ColumnBuffer> =
             definition.columns.iter().map(|column| ColumnBuffer::new(column.kind, column.optional)).collect();
         columns.push(ColumnBuffer { values: Values::Int32(Vec::new()), levels: None });
@@ -186,7 +193,8 @@ impl FileBuilder {
     /// # Errors
     /// `INTERNAL` when a full row group cannot be encoded.
     pub fn push(&mut self, row: Row, partition: i32, offset: i64) -> Result<()> {
-        let provenance = [Some(Cell::Int64(i64::from(partition))), Some(Cell::Int64(offset)), row.extra.map(Cell::Text)];
+        let provenance =
+            [Some(Cell::Int64(i64::from(partition))), Some(Cell::Int64(offset)), row.extra.map(Cell::Text)];
         for (column, cell) in self.columns.iter_mut().zip(row.cells.into_iter().chain(provenance)) {
             self.buffered_bytes += column.push(cell);
         }
@@ -202,7 +210,8 @@ impl FileBuilder {
         let mut group = self.writer.next_row_group()?;
         for column in &mut self.columns {
             let writer = group.next_column()?;
-            let mut writer = writer.ok_or_else(|| ParquetError::General("the schema has fewer columns".to_owned()))?;
+            let mut writer =
+                writer.ok_or_else(|| ParquetError::General("the schema has fewer columns".to_owned()))?;
             debug_assert!(!matches!(writer.untyped(), ColumnWriter::Int96ColumnWriter(_)));
             column.write(&mut writer)?;
             writer.close()?;

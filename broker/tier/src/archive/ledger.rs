@@ -158,7 +158,8 @@ impl TableLedger {
 
     fn done(&mut self, done: &ArchiveDone) {
         let Some(progress) = self.progress.get_mut(&done.partition.id()) else { return };
-        let matches = progress.open_cut.as_ref().is_some_and(|cut| (cut.from, cut.to) == (done.from, done.to));
+        let matches =
+            progress.open_cut.as_ref().is_some_and(|cut| (cut.from, cut.to) == (done.from, done.to));
         if !matches {
             return;
         }

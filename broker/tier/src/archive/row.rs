@@ -13,7 +13,8 @@ use super::definition::{ColumnType, Definition};
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// Years that a `dt` can name.
-const DATE_MICROS: std::ops::RangeInclusive<i64> = -62_135_596_800 * MICROS_PER_SECOND..=253_402_300_799 * MICROS_PER_SECOND + 999_999;
+const DATE_MICROS: std::ops::RangeInclusive<i64> =
+    -62_135_596_800 * MICROS_PER_SECOND..=253_402_300_799 * MICROS_PER_SECOND + 999_999;
 
 /// One value of a column.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +74,8 @@ impl<'a> RowReader<'a> {
             _ => None,
         });
         let micros = time.unwrap_or_else(|| record.timestamp_ms.saturating_mul(1_000));
-        let date = date_of(micros).ok_or_else(|| format!("time of {micros} us is not in the years 1 to 9999"))?;
+        let date =
+            date_of(micros).ok_or_else(|| format!("time of {micros} us is not in the years 1 to 9999"))?;
         Ok(Row { cells, extra, date })
     }
 
@@ -145,13 +147,17 @@ fn cell_of(kind: ColumnType, raw: &str) -> Result<Option<Cell>, String> {
     let wrong = |wanted: &str| format!("{wanted} was expected, not {}", shortened(raw));
     let cell = match kind {
         ColumnType::String => Cell::Text(serde_json::from_str(raw).map_err(|_| wrong("text"))?),
-        ColumnType::Int64 => Cell::Int64(serde_json::from_str(raw).map_err(|_| wrong("a whole number of 64 bits"))?),
+        ColumnType::Int64 => {
+            Cell::Int64(serde_json::from_str(raw).map_err(|_| wrong("a whole number of 64 bits"))?)
+        }
         ColumnType::Float64 => {
             let number: f64 = serde_json::from_str(raw).map_err(|_| wrong("a number"))?;
             Cell::Float64(number)
         }
         ColumnType::Bool => Cell::Bool(serde_json::from_str(raw).map_err(|_| wrong("true or false"))?),
-        ColumnType::TimestampMicros => Cell::Int64(micros_of(raw, 1).ok_or_else(|| wrong("microseconds or RFC 3339 text"))?),
+        ColumnType::TimestampMicros => {
+            Cell::Int64(micros_of(raw, 1).ok_or_else(|| wrong("microseconds or RFC 3339 text"))?)
+        }
         ColumnType::TimestampMillis => {
             Cell::Int64(micros_of(raw, 1_000).ok_or_else(|| wrong("milliseconds or RFC 3339 text"))?)
         }
@@ -233,7 +239,9 @@ mod tests {
     #[test]
     fn unknown_fields_are_kept_and_nested_ones_stay_whole() {
         let columns = r#"[{"name": "a", "type": "int64"}, {"name": "b", "type": "int64", "path": "/n/x/0"}]"#;
-        let row = read(columns, r#"{"n": {"x": [7], "y": 1.50}, "a": 1, "big": 123456789012345678901234567890}"#).unwrap();
+        let row =
+            read(columns, r#"{"n": {"x": [7], "y": 1.50}, "a": 1, "big": 123456789012345678901234567890}"#)
+                .unwrap();
         assert_eq!(row.cells, [Some(Cell::Int64(1)), Some(Cell::Int64(7))]);
         let extra = r#"{"n":{"x": [7], "y": 1.50},"big":123456789012345678901234567890}"#;
         assert_eq!(row.extra.as_deref(), Some(extra));

@@ -3,8 +3,8 @@
 //! Order of a cut: read and encode, append [`ArchiveCut`], PUT, append [`ArchiveDone`]. A crash after the first record leaves an
 //! open cut; it is built again from its range and its own copy of the definition, and gives the same objects.
 
-use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::PartitionId;
+use sunseo_proto::error::{Error, ErrorCode, Result};
 
 use super::WRITER_VERSION;
 use super::cut::{CutBuilder, CutLimits, CutObject, CutObjects, CutSource};
@@ -42,7 +42,8 @@ pub fn tables(sources: &[ArchiveSource]) -> (Vec<Table>, Vec<Error>) {
     for source in sources {
         let parsed = Definition::parse(&source.body).and_then(|definition| {
             if let Some(other) = tables.iter().find(|t| t.definition.table == definition.table) {
-                let message = format!("table {} is defined twice: keep one definition", other.definition.table);
+                let message =
+                    format!("table {} is defined twice: keep one definition", other.definition.table);
                 return Err(Error::invalid("table", message));
             }
             let body = String::from_utf8_lossy(&source.body).into_owned();
@@ -72,7 +73,10 @@ pub fn keep_from(core: &Core, sources: &[ArchiveSource], facts: &PartitionFacts)
             let progress = ledger.table(&table.definition.table).and_then(|t| t.progress(facts.id));
             progress.map_or(facts.log_start, |p| p.through)
         });
-        let open = ledger.tables().filter_map(|(_, table)| table.progress(facts.id)).filter_map(|p| p.open_cut.as_ref());
+        let open = ledger
+            .tables()
+            .filter_map(|(_, table)| table.progress(facts.id))
+            .filter_map(|p| p.open_cut.as_ref());
         wanted.chain(open.map(|cut| cut.from)).min().unwrap_or(i64::MAX)
     })
 }
@@ -108,8 +112,9 @@ pub async fn archive(core: &Core, table: &Table, facts: &PartitionFacts, flush: 
     let mut archived = Archived::default();
     open_partition(core, table, facts).await?;
     loop {
-        let progress =
-            core.journal.with(|m| m.archive().table(&table.definition.table).and_then(|t| t.progress(facts.id)).cloned());
+        let progress = core
+            .journal
+            .with(|m| m.archive().table(&table.definition.table).and_then(|t| t.progress(facts.id)).cloned());
         let Some(progress) = progress else { return Ok(archived) };
         let cut_facts = CutFacts {
             log_start: facts.log_start,
@@ -129,11 +134,8 @@ pub async fn archive(core: &Core, table: &Table, facts: &PartitionFacts, flush: 
                 "records were deleted before they were archived"
             );
         }
-        let limits = CutLimits {
-            end: range.end,
-            records: cut_facts.rows,
-            bytes: core.config.archive_cut_bytes,
-        };
+        let limits =
+            CutLimits { end: range.end, records: cut_facts.rows, bytes: core.config.archive_cut_bytes };
         let source = CutSource { partition: facts.id, incarnation: progress.incarnation, from: range.start };
         let builder = fill(core, CutBuilder::new(table.definition.clone(), source, limits)).await?;
         let cut = ArchiveCut {
@@ -188,7 +190,8 @@ async fn fill(core: &Core, mut builder: CutBuilder) -> Result<CutBuilder> {
         let work = move || builder.push(batches).map(|()| builder);
         builder = beside(work).await?;
         if builder.next_offset() == from && !builder.is_full() {
-            let message = format!("reading {} at offset {from} gave batches that end before it", builder.partition());
+            let message =
+                format!("reading {} at offset {from} gave batches that end before it", builder.partition());
             return Err(Error::internal(message));
         }
     }
@@ -200,7 +203,9 @@ async fn encode(builder: CutBuilder) -> Result<CutObjects> {
 }
 
 async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::internal(format!("archiving stopped: {e}"))))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(Error::internal(format!("archiving stopped: {e}"))))
 }
 
 async fn write(core: &Core, cut: &ArchiveCut, objects: CutObjects) -> Result<Archived> {

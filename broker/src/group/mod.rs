@@ -1,0 +1,87 @@
+//! Consumer groups: who may read which partition, and how far a group has read. Pure: requests and facts in, answers and
+//! records out; the coordinator ([`crate::coordinator`]) owns the state, stores the records and keeps the time.
+//!
+//! The protocol follows KIP-848. A member heartbeats what it subscribes to and what it holds; the answer says what it may hold now and
+//! under which member epoch. The *target* says who should hold what; members are led there step by step.
+//!
+//! Invariants:
+//! - A partition has at most one owner: the member that was told to hold it, until that member, in the epoch in which it was told to let go,
+//!   no longer lists it, or left, or its session ended.
+//! - Whatever changes what a member was told gives it a new member epoch, and an epoch is never given twice in a group. So a
+//!   heartbeat that was late or came twice confirms nothing.
+//! - A commit is taken only from the present owner of the partition, in its present or previous epoch.
+//!
+//! Not here: topics' metadata (a fact that is passed in), storage.
+
+pub(crate) mod assignor;
+mod member;
+pub(crate) mod membership;
+pub(crate) mod offsets;
+pub(crate) mod record;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub(crate) use assignor::Assignor;
+pub(crate) use member::Member;
+pub(crate) use offsets::CommittedOffset;
+
+/// A topic's partition by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TopicPartition {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+}
+
+impl TopicPartition {
+    pub(crate) fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+/// Number of partitions of each topic that exists.
+pub(crate) type TopicFacts = BTreeMap<Arc<str>, i32>;
+
+/// One group.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Group {
+    /// Counts the changes of membership, subscriptions and topics.
+    pub(crate) epoch: i32,
+    /// The last member epoch that was given.
+    pub(crate) last_member_epoch: i32,
+    pub(crate) assignor: Assignor,
+    /// The partitions of the subscribed topics when the target was made.
+    pub(crate) facts: TopicFacts,
+    pub(crate) members: BTreeMap<String, Member>,
+    pub(crate) offsets: BTreeMap<TopicPartition, CommittedOffset>,
+    /// The membership in memory is ahead of what is stored: no answer may rest on it.
+    pub(crate) unsaved: bool,
+}
+
+impl Group {
+    /// "empty", "reconciling" or "stable". The state "assigning" of other servers does not exist: a target is made at once.
+    pub(crate) fn state(&self) -> &'static str {
+        match self.members.is_empty() {
+            true => "empty",
+            false if self.is_stable() => "stable",
+            false => "reconciling",
+        }
+    }
+
+    pub(crate) fn is_stable(&self) -> bool {
+        self.members.values().all(Member::is_settled)
+    }
+
+    /// Who may hold `partition` now.
+    pub(crate) fn owner_of(&self, partition: &TopicPartition) -> Option<&str> {
+        self.members.iter().find(|(_, member)| member.may_hold(partition)).map(|(id, _)| id.as_str())
+    }
+
+    /// Everything that somebody may hold.
+    pub(crate) fn held(&self) -> BTreeSet<&TopicPartition> {
+        self.members.values().flat_map(|member| member.assigned.iter().chain(&member.revoking)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! How far a group has read.
+
+use sunseo_proto::TopicId;
+use sunseo_proto::error::{Error, ErrorCode, Result};
+
+use super::membership::check_member_epoch;
+use super::{Group, TopicPartition};
+
+/// Bytes of the text that travels with a committed offset.
+pub(crate) const METADATA_BYTES_MAX: usize = 4_096;
+
+/// A committed offset. It names the topic's identity, so that it does not outlive the topic it was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CommittedOffset {
+    pub(crate) topic_id: TopicId,
+    /// The next offset to read.
+    pub(crate) offset: i64,
+    pub(crate) metadata: String,
+}
+
+impl Group {
+    /// Whether the sender may commit at all: a member with its epoch, or an administrator while there are no members.
+    pub(crate) fn check_committer(&self, member_id: &str, member_epoch: i32) -> Result<()> {
+        if member_id.is_empty() {
+            return match self.members.len() {
+                0 => Ok(()),
+                members => Err(Error::new(
+                    ErrorCode::GroupNotEmpty,
+                    format!(
+                        "the group has {members} members, offsets can be set from outside only while it has none: \
+                         stop them first"
+                    ),
+                )),
+            };
+        }
+        let member = self.members.get(member_id).ok_or_else(|| {
+            let message = format!("member \"{member_id}\" is not in the group: join again with epoch 0");
+            Error::new(ErrorCode::UnknownMember, message).at("member_id")
+        })?;
+        check_member_epoch(member, member_epoch)
+    }
+
+    /// Whether the member owns the partition it commits for.
+    pub(crate) fn check_owner(&self, member_id: &str, partition: &TopicPartition) -> Result<()> {
+        if member_id.is_empty() || self.members.get(member_id).is_some_and(|m| m.may_hold(partition)) {
+            return Ok(());
+        }
+        let message = format!(
+            "partition {} of topic \"{}\" is not this member's any more: another member goes on from the last commit",
+            partition.partition, partition.topic
+        );
+        Err(Error::new(ErrorCode::FencedMember, message))
+    }
+}
+
+/// Whether an offset and its text can be stored.
+pub(crate) fn check_offset(offset: i64, metadata: &str) -> Result<()> {
+    if offset < 0 {
+        return Err(Error::invalid(
+            "offset",
+            format!("offset {offset} is negative: commit the next offset to read"),
+        ));
+    }
+    if metadata.len() > METADATA_BYTES_MAX {
+        let message = format!(
+            "metadata of {} bytes is longer than {METADATA_BYTES_MAX}: keep a reference there, not the data",
+            metadata.len()
+        );
+        return Err(Error::invalid("metadata", message));
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Groups as they are stored in `__offsets`: each record says how one group's membership or some of its offsets are now; the last one
+//! counts. Protocol buffers inside an envelope.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use sunseo_proto::TopicId;
+use sunseo_proto::envelope::{self, EnvelopeError, kind};
+
+use super::{Assignor, CommittedOffset, Group, Member, TopicFacts, TopicPartition};
+
+const RECORD_VERSION: u8 = 1;
+
+/// One stored fact.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct GroupRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) group: String,
+    #[prost(oneof = "Change", tags = "2, 3, 4")]
+    pub(crate) change: Option<Change>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(crate) enum Change {
+    #[prost(message, tag = "2")]
+    Membership(Membership),
+    #[prost(message, tag = "3")]
+    Offsets(Offsets),
+    #[prost(bool, tag = "4")]
+    Deleted(bool),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Membership {
+    #[prost(int32, tag = "1")]
+    epoch: i32,
+    #[prost(int32, tag = "2")]
+    last_member_epoch: i32,
+    #[prost(string, tag = "3")]
+    assignor: String,
+    #[prost(map = "string, int32", tag = "4")]
+    facts: std::collections::HashMap<String, i32>,
+    #[prost(message, repeated, tag = "5")]
+    members: Vec<StoredMember>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredMember {
+    #[prost(string, tag = "1")]
+    member_id: String,
+    #[prost(string, tag = "2")]
+    instance_id: String,
+    #[prost(int32, tag = "3")]
+    epoch: i32,
+    #[prost(int32, tag = "4")]
+    previous_epoch: i32,
+    #[prost(string, repeated, tag = "5")]
+    topics: Vec<String>,
+    #[prost(uint32, tag = "6")]
+    session_timeout_ms: u32,
+    #[prost(message, repeated, tag = "7")]
+    assigned: Vec<StoredPartitions>,
+    #[prost(message, repeated, tag = "8")]
+    revoking: Vec<StoredPartitions>,
+    #[prost(message, repeated, tag = "9")]
+    target: Vec<StoredPartitions>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredPartitions {
+    #[prost(string, tag = "1")]
+    topic: String,
+    #[prost(int32, repeated, tag = "2")]
+    partitions: Vec<i32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Offsets {
+    #[prost(message, repeated, tag = "1")]
+    offsets: Vec<StoredOffset>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredOffset {
+    #[prost(string, tag = "1")]
+    topic: String,
+    #[prost(bytes = "vec", tag = "2")]
+    topic_id: Vec<u8>,
+    #[prost(int32, tag = "3")]
+    partition: i32,
+    #[prost(int64, tag = "4")]
+    offset: i64,
+    #[prost(string, tag = "5")]
+    metadata: String,
+}
+
+impl GroupRecord {
+    pub(crate) fn membership(name: &str, group: &Group) -> Self {
+        let members = group.members.iter().map(|(id, member)| StoredMember::of(id, member)).collect();
+        let facts = group.facts.iter().map(|(topic, count)| (topic.to_string(), *count)).collect();
+        let membership = Membership {
+            epoch: group.epoch,
+            last_member_epoch: group.last_member_epoch,
+            assignor: group.assignor.as_str().to_owned(),
+            facts,
+            members,
+        };
+        Self { group: name.to_owned(), change: Some(Change::Membership(membership)) }
+    }
+
+    pub(crate) fn offsets<'a>(
+        name: &str,
+        offsets: impl IntoIterator<Item = (&'a TopicPartition, &'a CommittedOffset)>,
+    ) -> Self {
+        let offsets = offsets.into_iter().map(|(partition, committed)| StoredOffset {
+            topic: partition.topic.to_string(),
+            topic_id: committed.topic_id.as_bytes().to_vec(),
+            partition: partition.partition,
+            offset: committed.offset,
+            metadata: committed.metadata.clone(),
+        });
+        Self { group: name.to_owned(), change: Some(Change::Offsets(Offsets { offsets: offsets.collect() })) }
+    }
+
+    pub(crate) fn deleted(name: &str) -> Self {
+        Self { group: name.to_owned(), change: Some(Change::Deleted(true)) }
+    }
+
+    /// The stored form.
+    pub(crate) fn encode(&self) -> Bytes {
+        envelope::seal(kind::GROUP_RECORD, RECORD_VERSION, &self.encode_to_vec())
+    }
+
+    /// Reads the stored form.
+    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, EnvelopeError> {
+        let (_, payload) = envelope::open_as(bytes, kind::GROUP_RECORD, RECORD_VERSION)?;
+        Self::decode_payload(payload)
+    }
+
+    fn decode_payload(payload: Bytes) -> Result<Self, EnvelopeError> {
+        <Self as prost::Message>::decode(payload).map_err(|e| EnvelopeError::Payload(e.to_string()))
+    }
+
+    /// Folds the fact into the groups.
+    pub(crate) fn apply(self, groups: &mut BTreeMap<String, Group>) {
+        match self.change {
+            Some(Change::Membership(membership)) => {
+                membership.apply(groups.entry(self.group).or_default());
+            }
+            Some(Change::Offsets(offsets)) => offsets.apply(groups.entry(self.group).or_default()),
+            Some(Change::Deleted(_)) => {
+                groups.remove(&self.group);
+            }
+            None => {}
+        }
+    }
+}
+
+impl Membership {
+    fn apply(self, group: &mut Group) {
+        group.epoch = self.epoch;
+        group.last_member_epoch = self.last_member_epoch;
+        group.assignor = Assignor::parse(&self.assignor).unwrap_or_default();
+        group.facts =
+            self.facts.into_iter().map(|(topic, count)| (Arc::from(topic), count)).collect::<TopicFacts>();
+        group.members = self.members.into_iter().map(StoredMember::open).collect();
+    }
+}
+
+impl Offsets {
+    fn apply(self, group: &mut Group) {
+        for stored in self.offsets {
+            let Some(topic_id) = TopicId::from_slice(&stored.topic_id) else { continue };
+            let partition = TopicPartition::new(stored.topic, stored.partition);
+            let committed = CommittedOffset { topic_id, offset: stored.offset, metadata: stored.metadata };
+            group.offsets.insert(partition, committed);
+        }
+    }
+}
+
+impl StoredMember {
+    fn of(member_id: &str, member: &Member) -> Self {
+        Self {
+            member_id: member_id.to_owned(),
+            instance_id: member.instance_id.clone(),
+            epoch: member.epoch,
+            previous_epoch: member.previous_epoch,
+            topics: member.topics.iter().map(ToString::to_string).collect(),
+            session_timeout_ms: member.session_timeout_ms,
+            assigned: stored(&member.assigned),
+            revoking: stored(&member.revoking),
+            target: stored(&member.target),
+        }
+    }
+
+    fn open(self) -> (String, Member) {
+        let member = Member {
+            instance_id: self.instance_id,
+            epoch: self.epoch,
+            previous_epoch: self.previous_epoch,
+            topics: self.topics.into_iter().map(Arc::from).collect(),
+            session_timeout_ms: self.session_timeout_ms,
+            assigned: opened(self.assigned),
+            revoking: opened(self.revoking),
+            target: opened(self.target),
+            deadline_ms: 0,
+        };
+        (self.member_id, member)
+    }
+}
+
+fn stored(partitions: &BTreeSet<TopicPartition>) -> Vec<StoredPartitions> {
+    let mut by_topic: Vec<StoredPartitions> = Vec::new();
+    for TopicPartition { topic, partition } in partitions {
+        match by_topic.last_mut().filter(|last| *last.topic == **topic) {
+            Some(last) => last.partitions.push(*partition),
+            None => {
+                by_topic.push(StoredPartitions { topic: topic.to_string(), partitions: vec![*partition] })
+            }
+        }
+    }
+    by_topic
+}
+
+fn opened(stored: Vec<StoredPartitions>) -> BTreeSet<TopicPartition> {
+    let partitions = stored.into_iter().flat_map(|StoredPartitions { topic, partitions }| {
+        let topic: Arc<str> = Arc::from(topic);
+        partitions.into_iter().map(move |partition| TopicPartition::new(topic.clone(), partition))
+    });
+    partitions.collect()
+}
