@@ -1,1 +1,22 @@
-//! Placeholder head.
+//! The stream engine: a topology of typed operators, run as tasks with exactly-once state.
+//!
+//! The pure half (no IO, no clock, no random number):
+//! - `dsl`: how a user writes a pipeline. [`serde`]: keys and values as bytes and as JSON.
+//! - `topology`: the graph with its stable ids; validation, description, difference between two versions.
+//! - [`plan`]: graph to sub-topologies, stores and internal topics.
+//! - [`task`]: one sub-topology on one partition, records in, records out, over a [`StateAccess`].
+//! - `ops`: the operators, one a file. [`time`]: stream time and which input is read next.
+//! - `driver`: runs a topology in memory with partitions, virtual time and crashes; [`state`] holds its store.
+
+pub mod plan;
+pub mod serde;
+pub mod state;
+pub mod task;
+pub mod time;
+
+pub use plan::Plan;
+pub use serde::{Field, Json, Serde, UserError, UserResult};
+pub use state::StateAccess;
+pub use task::{
+    InputRecord, OutputRecord, Punctuation, SinkIndex, SourceIndex, StoreIndex, TaskCore, TaskMeta,
+};
