@@ -84,7 +84,7 @@ fn what_has_no_answer_goes_again_unchanged_and_nothing_new_before_it() {
 #[test]
 fn numbers_of_a_refused_batch_are_used_again() {
     let mut scene = Scene::three_in_flight();
-    assert_eq!(scene.answer(1, refused(ErrorCode::BatchTooLarge)), []);
+    assert_eq!(scene.answer(1, refused(ErrorCode::BatchTooLarge)), [] as [u64; 0]);
     scene.answer(2, refused(ErrorCode::SequenceGap));
     assert_eq!(scene.answer(3, refused(ErrorCode::SequenceGap)), [1]);
     assert_eq!(scene.sent(), [(2, 1, 2), (3, 1, 4)]);
@@ -108,7 +108,7 @@ fn a_batch_that_may_have_landed_is_not_renumbered_and_its_numbers_are_not_used_a
 fn a_broker_that_forgot_the_producer_gets_a_new_id() {
     let mut scene = Scene::three_in_flight();
     for id in 1..4 {
-        assert_eq!(scene.answer(id, refused(ErrorCode::SequenceGap)), []);
+        assert_eq!(scene.answer(id, refused(ErrorCode::SequenceGap)), [] as [u64; 0]);
     }
     scene.lane.offer(SECOND);
     scene.pass(TIMEOUT / 2);

@@ -181,11 +181,14 @@ async fn restored_segments_are_local_again() {
     tier.flush(EVICT).await.unwrap();
     let report = tier.restore("orders", None).await.unwrap();
     assert_eq!(report.segments, 3);
-    let state = world.host.state();
-    let local: Vec<u8> = state.partitions[&id].sealed.iter().flat_map(|(_, data)| data.to_vec()).collect();
-    let truth: Vec<u8> = state.partitions[&id].truth.iter().flat_map(|(_, batch)| batch.to_vec()).collect();
-    assert!(local == truth);
-    drop(state);
+    {
+        let state = world.host.state();
+        let local: Vec<u8> =
+            state.partitions[&id].sealed.iter().flat_map(|(_, data)| data.to_vec()).collect();
+        let truth: Vec<u8> =
+            state.partitions[&id].truth.iter().flat_map(|(_, batch)| batch.to_vec()).collect();
+        assert!(local == truth);
+    }
     assert_eq!(tier.restore("ordres", None).await.unwrap_err().code, ErrorCode::UnknownTopic);
     tier.shutdown().await;
 }
