@@ -1,1 +1,34 @@
-//! Placeholder head.
+//! All partitions of one data directory on one disk.
+//!
+//! - [`Store`]: the only writer. Synchronous, owned by one OS thread: append, group commit, retention, checkpoints.
+//! - [`Reader`]: shared handles of one partition; they see what is durable and share no lock with the writer for long.
+//! - [`Disk`]: the port to the file system. [`RealDisk`] is the machine's, [`faulty::FaultyDisk`] lives in memory and can lose power.
+//! - [`sealed`]: small files written whole, for the directory's own properties. [`inspect`]: reads a directory offline.
+//!
+//! Invariants: what [`Store::sync`] reported durable is found again after a power cut at any point, in the same place; readers see
+//! nothing else. Below the durable frontier nothing is truncated: bad bytes there quarantine the partition. A failed fsync is never
+//! tried again. Records are never re-encoded: base offset and leader epoch are stamped, the rest is copied.
+//!
+//! Not here: who may append (leader epochs are stamped, not checked), the high watermark, the object store.
+
+mod config;
+pub mod disk;
+mod error;
+pub mod faulty;
+pub mod inspect;
+mod outcome;
+mod reader;
+mod real;
+pub mod sealed;
+mod store;
+
+pub use config::{PartitionConfig, StoreConfig};
+pub use disk::{Disk, DiskFile, SharedDisk, SharedFile};
+pub use error::LogError;
+pub use outcome::{
+    Append, Outcome, PartitionFacts, Recovered, Refusal, RestoredSegment, SealedFacts, SyncFailure,
+    SyncOutcome,
+};
+pub use reader::{Reader, TimedOffset};
+pub use real::RealDisk;
+pub use store::Store;

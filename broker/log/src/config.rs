@@ -1,0 +1,79 @@
+//! Settings of a store and of a partition, each with its unit and its bound.
+
+/// Settings of one data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Bytes of one journal file. Files are preallocated and used again.
+    pub journal_file_bytes: u64,
+    /// Journal files that may be in use at once. More are needed only when a failed partition keeps old ones from being used again.
+    pub journal_files_max: usize,
+    /// Journal bytes after which a checkpoint is due.
+    pub checkpoint_journal_bytes: u64,
+    /// Time after which a checkpoint is due when anything changed.
+    pub checkpoint_interval_ms: i64,
+    /// From this many bytes for one partition in one sync on, they go straight to the segment and are synced there; the journal
+    /// gets a note.
+    pub direct_append_bytes: usize,
+    /// Free bytes below which appends are refused, so that checkpoints, metadata and retention can still work.
+    pub disk_headroom_bytes: u64,
+    /// Segment files open at once; beyond it the longest unused are synced and closed.
+    pub open_files_max: usize,
+    /// Producers remembered per partition; beyond it plain producers that were silent longest are forgotten. Positioned producers
+    /// are never forgotten.
+    pub producers_max: usize,
+    /// Silence after which a plain producer is forgotten.
+    pub producer_expiry_ms: i64,
+    /// Segment bytes per entry of the sparse index.
+    pub index_interval_bytes: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            journal_file_bytes: 64 << 20,
+            journal_files_max: 64,
+            checkpoint_journal_bytes: 96 << 20,
+            checkpoint_interval_ms: 30_000,
+            direct_append_bytes: 256 << 10,
+            disk_headroom_bytes: 256 << 20,
+            open_files_max: 1_024,
+            producers_max: 10_000,
+            producer_expiry_ms: 7 * 24 * 3_600_000,
+            index_interval_bytes: 16 << 10,
+        }
+    }
+}
+
+/// Settings of one partition; stored with it. `None` means "without limit".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionConfig {
+    /// Bytes after which a segment is closed; a single larger batch still fits.
+    pub segment_bytes: u64,
+    /// Age of a segment's first append after which it is closed.
+    pub segment_ms: i64,
+    /// How long sealed segments are kept, by their newest record.
+    pub retention_ms: Option<i64>,
+    /// Bytes the partition may hold; whole sealed segments beyond it are removed.
+    pub retention_bytes: Option<u64>,
+    /// Largest batch that is accepted.
+    pub max_batch_bytes: usize,
+    /// `true`: durable means on the disk. `false` (`durability = "replicated"`): durable means in the page cache; it survives a kill
+    /// of the process but not a loss of power.
+    pub fsync: bool,
+    /// `false` for tiered topics: the tier decides what leaves, the retention settings above are not applied here.
+    pub own_retention: bool,
+}
+
+impl Default for PartitionConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 128 << 20,
+            segment_ms: 7 * 24 * 3_600_000,
+            retention_ms: None,
+            retention_bytes: None,
+            max_batch_bytes: 16 << 20,
+            fsync: true,
+            own_retention: true,
+        }
+    }
+}
