@@ -1,1 +1,15 @@
-fn main() {}
+//! The binary `sunseo`: one server, and the commands that talk to it.
+//!
+//! - [`cli`]: a file per family of commands. [`config`]: settings from file, environment and flags, checked.
+//! - [`assemble`]: the only place that knows every part of the server. [`door`]: the broker as the clients' transport.
+//! - [`http`]: health, metrics and the JSON API, a client of the server like any other. [`json`]: the JSON they share.
+//! - [`node`]: the nodes that the demo runs on. [`bench`]: the measurements.
+//!
+//! Not here: anything that decides about records; that is the libraries' business.
+
+mod cli;
+mod json;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
