@@ -15,6 +15,7 @@ use crate::config::{DeployOptions, EngineConfig};
 /// Runs pipelines. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Engine {
+    #[allow(dead_code)] // used when pipelines run
     inner: Arc<Inner>,
 }
 
@@ -46,9 +47,9 @@ impl Engine {
     ///
     /// # Errors
     /// A topic of the topology that does not exist, a topology whose state does not fit what is stored, or what the broker says.
-    pub async fn deploy(&self, topology: crate::Topology, options: DeployOptions) -> Result<()> {
+    pub async fn deploy(&self, topology: crate::Plan, options: DeployOptions) -> Result<()> {
         let _ = options;
-        unavailable(topology.name())
+        unavailable(&topology.pipeline)
     }
 
     /// Stops the tasks after their current commit; state stays queryable. Survives a restart.

@@ -29,11 +29,17 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl Pipelines for EngineService {
-    async fn list_pipelines(&self, _: Request<v1::ListPipelinesRequest>) -> Answer<v1::ListPipelinesResponse> {
+    async fn list_pipelines(
+        &self,
+        _: Request<v1::ListPipelinesRequest>,
+    ) -> Answer<v1::ListPipelinesResponse> {
         Ok(Response::new(self.engine.list()))
     }
 
-    async fn describe_pipeline(&self, request: Request<v1::PipelineRequest>) -> Answer<v1::DescribePipelineResponse> {
+    async fn describe_pipeline(
+        &self,
+        request: Request<v1::PipelineRequest>,
+    ) -> Answer<v1::DescribePipelineResponse> {
         Ok(Response::new(self.engine.describe(&request.into_inner().name)?))
     }
 

@@ -8,12 +8,24 @@
 //! - `ops`: the operators, one a file. [`time`]: stream time and which input is read next.
 //! - `driver`: runs a topology in memory with partitions, virtual time and crashes; [`state`] holds its store.
 
+pub mod config;
+mod engine;
+pub mod grpc;
 pub mod plan;
+#[allow(dead_code)] // used when pipelines run
+mod runtime;
 pub mod serde;
 pub mod state;
+#[allow(dead_code)] // used when pipelines run
+mod store;
 pub mod task;
+#[cfg(test)]
+#[allow(dead_code)] // used when pipelines run
+mod testing;
 pub mod time;
 
+pub use config::{DeployOptions, EngineConfig};
+pub use engine::Engine;
 pub use plan::Plan;
 pub use serde::{Field, Json, Serde, UserError, UserResult};
 pub use state::StateAccess;

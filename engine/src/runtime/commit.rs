@@ -103,7 +103,8 @@ impl CommitWriter {
     /// The outputs, and the finished body.
     pub(crate) fn outputs(mut self, outputs: &[Output]) -> Vec<u8> {
         let mut topics: Vec<&Arc<str>> = Vec::new();
-        let indexes: Vec<usize> = outputs.iter().map(|output| topic_index(&mut topics, &output.topic)).collect();
+        let indexes: Vec<usize> =
+            outputs.iter().map(|output| topic_index(&mut topics, &output.topic)).collect();
         put_int(&mut self.out, topics.len() as i64);
         for topic in topics {
             put_bytes(&mut self.out, topic.as_bytes());

@@ -8,12 +8,14 @@
 //! they cover, and flushes are atomic over all families: whatever a crash leaves, each task's data stands exactly at its position.
 //! RocksDB's own log is off, the task log takes its place.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, FlushOptions, MultiThreaded,
-    Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, FlushOptions,
+    MultiThreaded, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 use sunseo_proto::{Error, ErrorCode};
 
@@ -71,7 +73,9 @@ pub(crate) struct StateDb {
     db: Rocks,
     options: Options,
     write: WriteOptions,
-    /// Kept alive, and read for the metrics.
+    /// Names of the column families that are there, the default one left out.
+    families: Mutex<BTreeSet<String>>,
+    /// Read for the metrics.
     buffers: WriteBufferManager,
 }
 
@@ -82,7 +86,9 @@ impl std::fmt::Debug for StateDb {
 }
 
 pub(crate) fn failed(what: &str, error: &rocksdb::Error) -> Error {
-    let message = format!("state store: {what}: {error}. Check the disk; the state is rebuilt from the task log when the folder is removed");
+    let message = format!(
+        "state store: {what}: {error}. Check the disk; the state is rebuilt from the task log when the folder is removed"
+    );
     Error::new(ErrorCode::Internal, message)
 }
 
@@ -106,15 +112,21 @@ impl StateDb {
         let db = db.map_err(|error| failed(&format!("open {}", dir.display()), &error))?;
         let mut write = WriteOptions::default();
         write.disable_wal(true);
-        Ok(Self { db, options, write, buffers })
+        let families = families.into_iter().filter(|name| name != "default").collect();
+        Ok(Self { db, options, write, families: Mutex::new(families), buffers })
     }
 
     /// Makes the family of a store if it is not there.
     pub(crate) fn ensure(&self, family: &str) -> Result<(), Error> {
-        if self.db.cf_handle(family).is_some() {
+        let mut families = self.families();
+        if families.contains(family) {
             return Ok(());
         }
-        self.db.create_cf(family, &self.options).map_err(|error| failed(&format!("create {family}"), &error))
+        self.db
+            .create_cf(family, &self.options)
+            .map_err(|error| failed(&format!("create {family}"), &error))?;
+        families.insert(family.to_owned());
+        Ok(())
     }
 
     /// Drops every family and position of a pipeline whose generation is not `keep`.
@@ -131,8 +143,9 @@ impl StateDb {
                 batch.delete(&key);
             }
         }
-        self.db.write_opt(&batch, &self.write).map_err(|error| failed("delete positions", &error))?;
-        for name in self.db.cf_names().into_iter().filter(|name| of_pipeline(name)) {
+        self.db.write_opt(batch, &self.write).map_err(|error| failed("delete positions", &error))?;
+        let mut families = self.families();
+        for name in families.extract_if(.., |name| of_pipeline(name)) {
             self.db.drop_cf(&name).map_err(|error| failed(&format!("drop {name}"), &error))?;
         }
         Ok(())
@@ -174,7 +187,7 @@ impl StateDb {
             }
         }
         batch.put(place.key(), position.encode());
-        self.db.write_opt(&batch, &self.write).map_err(|error| failed("write", &error))
+        self.db.write_opt(batch, &self.write).map_err(|error| failed("write", &error))
     }
 
     /// Forgets everything of one task: its stores and its position.
@@ -185,13 +198,12 @@ impl StateDb {
             batch.delete_range_cf(&self.handle(&family)?, from, to);
         }
         batch.delete(place.key());
-        self.db.write_opt(&batch, &self.write).map_err(|error| failed("clear a task", &error))
+        self.db.write_opt(batch, &self.write).map_err(|error| failed("clear a task", &error))
     }
 
     /// Puts everything that was applied on disk, so that a restart replays less.
     pub(crate) fn flush(&self) -> Result<(), Error> {
-        let mut names = self.db.cf_names();
-        names.retain(|name| name != "default");
+        let names = self.families().clone();
         let mut handles: Vec<_> = names.iter().filter_map(|name| self.db.cf_handle(name)).collect();
         handles.extend(self.db.cf_handle("default"));
         let mut options = FlushOptions::default();
@@ -219,9 +231,14 @@ impl StateDb {
         View { db: self, snapshot: self.db.snapshot() }
     }
 
+    fn families(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn handle(&self, family: &str) -> Result<std::sync::Arc<rocksdb::BoundColumnFamily<'_>>, Error> {
         self.db.cf_handle(family).ok_or_else(|| {
-            let message = format!("store {family} has no column family: it was dropped by a reset, ask again");
+            let message =
+                format!("store {family} has no column family: it was dropped by a reset, ask again");
             Error::new(ErrorCode::Unavailable, message)
         })
     }
@@ -321,7 +338,8 @@ pub(crate) fn changes_of<'a>(
     families: &'a [(String, String)],
 ) -> impl Iterator<Item = (&'a str, &'a [u8], Option<&'a [u8]>)> {
     deltas.iter().flat_map(move |delta| {
-        let family = families.iter().find(|(store, _)| *store == delta.store).map(|(_, family)| family.as_str());
+        let family =
+            families.iter().find(|(store, _)| *store == delta.store).map(|(_, family)| family.as_str());
         let changes = delta.changes.iter();
         family.into_iter().flat_map(move |family| {
             changes.clone().map(move |(key, value)| (family, key.as_ref(), value.as_deref()))
