@@ -103,7 +103,7 @@ fn shape(feature: &Value) -> Result<MultiPolygon<f64>, String> {
     let Some(geometry) = feature.get("geometry").filter(|geometry| !geometry.is_null()) else {
         return Err("has no geometry: remove it or draw its polygon".to_owned());
     };
-    let geometry = Geometry::from_json_value(geometry.clone())
+    let geometry = serde_json::from_value::<Geometry>(geometry.clone())
         .map_err(|e| format!("has a geometry that cannot be read ({e}): export the file again"))?;
     let polygons = match geometry.value {
         GeometryValue::Polygon { coordinates } => vec![coordinates],

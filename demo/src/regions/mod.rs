@@ -43,11 +43,14 @@ pub struct Region {
     pub shape: MultiPolygon<f64>,
 }
 
+/// The rectangle around one polygon, with the numbers of its district and of the polygon in it.
+type Entry = GeomWithData<Rectangle<[f64; 2]>, (usize, usize)>;
+
 /// Districts with their index.
 #[derive(Debug)]
 pub struct Regions {
     regions: Vec<Region>,
-    index: RTree<GeomWithData<Rectangle<[f64; 2]>, (usize, usize)>>,
+    index: RTree<Entry>,
     bounds: Rect<f64>,
 }
 
