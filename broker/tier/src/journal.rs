@@ -47,13 +47,22 @@ impl Journal {
 
     /// Appends a record; it is durable and folded when this returns. Goes on to its end if the caller leaves.
     pub async fn append(&self, record: TierRecord) -> Result<()> {
+        self.append_all(Some(record)).await
+    }
+
+    /// Repeats the append whose outcome is not known, if there is one: whoever plans must know what is in the records.
+    pub async fn settle_earlier(&self) -> Result<()> {
+        self.append_all(None).await
+    }
+
+    async fn append_all(&self, record: Option<TierRecord>) -> Result<()> {
         let journal = self.clone();
         tokio::spawn(async move {
             let mut unsettled = journal.unsettled.lock().await;
-            if let Some(earlier) = unsettled.take() {
-                journal.settle(&mut unsettled, earlier).await?;
+            for record in unsettled.take().into_iter().chain(record) {
+                journal.settle(&mut unsettled, record).await?;
             }
-            journal.settle(&mut unsettled, record).await
+            Ok(())
         })
         .await
         .unwrap_or_else(|_| Err(Error::internal("a tier record was not appended: the tier is shutting down")))

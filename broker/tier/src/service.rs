@@ -122,6 +122,7 @@ impl Service {
     async fn collect(&mut self, flush: Option<FlushRequest>) -> Result<Pass> {
         let core = Arc::clone(&self.core);
         let mut pass = Pass::default();
+        core.journal.settle_earlier().await?;
         if !self.probed {
             let outcome = core.objects.probe(&probe_name(&core)).await;
             self.probed = outcome.is_ok();

@@ -152,10 +152,21 @@ pub async fn archive(core: &Core, table: &Table, facts: &PartitionFacts, flush: 
         }
         let objects = encode(builder).await?;
         core.journal.append(TierRecord::ArchiveCut(cut.clone())).await?;
+        if !is_open(core, &cut) {
+            // an earlier cut of this partition came first; it is finished in the next pass
+            return Ok(archived);
+        }
         let done = write(core, &cut, objects).await?;
         archived.files += done.files;
         archived.rows += done.rows;
     }
+}
+
+fn is_open(core: &Core, cut: &ArchiveCut) -> bool {
+    core.journal.with(|manifest| {
+        let table = manifest.archive().table(&cut.table);
+        table.and_then(|t| t.progress(cut.partition.id())).is_some_and(|p| p.open_cut.as_ref() == Some(cut))
+    })
 }
 
 async fn open_partition(core: &Core, table: &Table, facts: &PartitionFacts) -> Result<()> {

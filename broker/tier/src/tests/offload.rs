@@ -128,6 +128,8 @@ async fn damaged_local_data_is_not_uploaded() {
 async fn retention_removes_records_then_objects() {
     let mut world = World::new();
     let id = partition(1, 0);
+    // shorter than what separates the two segments, so that the second one stays young enough
+    world.config.delete_delay_ms = 10;
     world.host.add(id, "orders", TierTopicConfig { retention_ms: Some(1_000_000), ..TIERED });
     world.host.fill_segment(id, 5, 100);
     world.host.fill_segment(id, 5, 100);
