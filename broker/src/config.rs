@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 
+use sunseo_proto::v1;
 use sunseo_tier::TierConfig;
+
+pub use crate::metadata::config::default_topic_config;
 
 /// Everything a node is started with.
 #[derive(Clone, Debug)]
@@ -17,6 +20,10 @@ pub struct BrokerConfig {
     pub object_store_url: Option<String>,
     /// Partitions of a topic whose creation names no number.
     pub default_partitions: i32,
+    /// Settings of a topic as far as its creation names none; a later change of these changes no topic.
+    pub topic_defaults: v1::TopicConfig,
+    /// Metadata commands after which the whole state is written anew and what lies before it is dropped.
+    pub metadata_snapshot_commands: u64,
     pub limits: Limits,
     pub groups: GroupConfig,
     pub tier: TierConfig,
@@ -81,6 +88,8 @@ pub struct GroupConfig {
     pub heartbeat_interval_ms: u32,
     /// The same while partitions change hands.
     pub rebalance_heartbeat_interval_ms: u32,
+    /// Groups of one of the partitions of `__offsets`.
+    pub groups_max: usize,
     /// Members of one group.
     pub members_max: usize,
     /// Records of an offsets partition after which its state is written anew and what lies before it is dropped.
@@ -95,6 +104,7 @@ impl Default for GroupConfig {
             session_timeout_ms_max: 1_800_000,
             heartbeat_interval_ms: 3_000,
             rebalance_heartbeat_interval_ms: 300,
+            groups_max: 10_000,
             members_max: 1_000,
             snapshot_records: 100_000,
         }
@@ -110,6 +120,8 @@ impl BrokerConfig {
             node_id: 1,
             object_store_url: None,
             default_partitions: 8,
+            topic_defaults: default_topic_config(),
+            metadata_snapshot_commands: 1_000,
             limits: Limits::default(),
             groups: GroupConfig::default(),
             tier: TierConfig::default(),

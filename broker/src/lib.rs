@@ -7,12 +7,15 @@
 
 mod broker;
 pub mod config;
-#[allow(dead_code)] // TEMP
+#[allow(dead_code)] // the node that calls it is landing
+mod coordinator;
 mod group;
 pub mod grpc;
 mod handle;
 #[allow(dead_code)] // the folds and the partitions that meet here are landing
 mod internal;
+#[allow(dead_code)] // the node that calls it is landing
+mod metadata;
 
 pub use broker::Broker;
 pub use config::{BrokerConfig, GroupConfig, Limits};

@@ -65,11 +65,11 @@ fn empty_target(candidates: &[Candidate<'_>]) -> Target {
 
 fn range(candidates: &[Candidate<'_>], facts: &TopicFacts) -> Target {
     let mut target = empty_target(candidates);
-    for (topic, count) in facts {
+    for (topic, fact) in facts {
         let takers: Vec<_> = candidates.iter().filter(|candidate| candidate.topics.contains(topic)).collect();
-        let mut rest = partitions(topic, *count);
+        let mut rest = partitions(topic, fact.partitions);
         for (index, taker) in takers.iter().enumerate() {
-            let (total, takers) = (*count as usize, takers.len());
+            let (total, takers) = (usize::try_from(fact.partitions).unwrap_or(0), takers.len());
             let share = total / takers + usize::from(index < total % takers);
             let share: Vec<_> = rest.by_ref().take(share).collect();
             target.entry(taker.id.to_owned()).or_default().extend(share);
@@ -81,7 +81,7 @@ fn range(candidates: &[Candidate<'_>], facts: &TopicFacts) -> Target {
 fn uniform(candidates: &[Candidate<'_>], facts: &TopicFacts) -> Target {
     let mut target = empty_target(candidates);
     let mut unassigned: BTreeSet<TopicPartition> =
-        facts.iter().flat_map(|(topic, count)| partitions(topic, *count)).collect();
+        facts.iter().flat_map(|(topic, fact)| partitions(topic, fact.partitions)).collect();
     for candidate in candidates {
         for partition in candidate.holds.iter().filter(|p| candidate.topics.contains(&p.topic)) {
             if unassigned.remove(partition) {
@@ -110,8 +110,8 @@ fn move_one(candidates: &[Candidate<'_>], target: &mut Target) -> bool {
             if load(target, giver.id) < load(target, taker.id) + 2 {
                 break;
             }
-            let held = target.get(giver.id).into_iter().flatten();
-            let Some(moved) = held.filter(|p| taker.topics.contains(&p.topic)).next_back().cloned() else {
+            let mut held = target.get(giver.id).into_iter().flatten();
+            let Some(moved) = held.rfind(|p| taker.topics.contains(&p.topic)).cloned() else {
                 continue;
             };
             target.entry(giver.id.to_owned()).or_default().remove(&moved);
@@ -126,10 +126,17 @@ fn move_one(candidates: &[Candidate<'_>], target: &mut Target) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use sunseo_proto::TopicId;
+
     use super::*;
+    use crate::group::TopicFact;
+
+    fn fact(partitions: i32) -> TopicFact {
+        TopicFact { id: TopicId(uuid::Uuid::nil()), partitions }
+    }
 
     fn facts(topics: &[(&str, i32)]) -> TopicFacts {
-        topics.iter().map(|(name, count)| (Arc::from(*name), *count)).collect()
+        topics.iter().map(|(name, count)| (Arc::from(*name), fact(*count))).collect()
     }
 
     fn loads(target: &Target) -> Vec<usize> {
@@ -181,7 +188,7 @@ mod tests {
             uniform in any::<bool>(),
         ) {
             let names: Vec<Arc<str>> = (0..4).map(|n| Arc::from(format!("t{n}"))).collect();
-            let facts: TopicFacts = names.iter().zip([1, 3, 8, 2]).map(|(name, count)| (name.clone(), count)).collect();
+            let facts: TopicFacts = names.iter().zip([1, 3, 8, 2]).map(|(name, count)| (name.clone(), fact(count))).collect();
             let ids: Vec<String> = (0..wants.len()).map(|n| format!("m{n}")).collect();
             let topics: Vec<BTreeSet<Arc<str>>> =
                 wants.iter().map(|want| want.iter().map(|n| names[*n as usize].clone()).collect()).collect();
@@ -202,7 +209,7 @@ mod tests {
                 }
             }
             let wanted: i32 =
-                facts.iter().filter(|(name, _)| topics.iter().any(|t| t.contains(*name))).map(|(_, count)| count).sum();
+                facts.iter().filter(|(name, _)| topics.iter().any(|t| t.contains(*name))).map(|(_, fact)| fact.partitions).sum();
             prop_assert_eq!(given.len(), wanted as usize);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
 use super::assignor::Candidate;
-use super::{Assignor, Group, Member, TopicFacts, TopicPartition};
+use super::{Assignor, Group, Member, TopicFacts, TopicPartition, Topics};
 use crate::GroupConfig;
 
 /// Member epoch of a request to join.
@@ -40,9 +40,9 @@ pub(crate) struct Told {
 }
 
 /// What membership is decided with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
-    pub(crate) topics: &'a TopicFacts,
+    pub(crate) topics: &'a dyn Topics,
     pub(crate) config: &'a GroupConfig,
     pub(crate) now_ms: i64,
 }
@@ -87,7 +87,7 @@ impl Group {
     }
 
     /// Makes a new target when a subscribed topic appeared, grew or went.
-    pub(crate) fn refresh(&mut self, topics: &TopicFacts) {
+    pub(crate) fn refresh(&mut self, topics: &dyn Topics) {
         if !self.members.is_empty() && self.subscribed(topics) != self.facts {
             self.retarget(topics);
         }
@@ -97,6 +97,13 @@ impl Group {
     pub(crate) fn restart_sessions(&mut self, now_ms: i64) {
         for member in self.members.values_mut() {
             member.deadline_ms = now_ms + i64::from(member.session_timeout_ms);
+        }
+    }
+
+    /// Adds to every session the time in which the node could hear nobody.
+    pub(crate) fn extend_sessions(&mut self, ms: i64) {
+        for member in self.members.values_mut() {
+            member.deadline_ms = member.deadline_ms.saturating_add(ms);
         }
     }
 
@@ -186,22 +193,24 @@ impl Group {
         Told { member_epoch: LEAVE_EPOCH, heartbeat_interval_ms: 0, assignment: BTreeSet::new() }
     }
 
-    fn subscribed(&self, topics: &TopicFacts) -> TopicFacts {
+    fn subscribed(&self, topics: &dyn Topics) -> TopicFacts {
         let wanted: BTreeSet<&Arc<str>> = self.members.values().flat_map(|member| &member.topics).collect();
-        let present = wanted.into_iter().filter_map(|topic| topics.get_key_value(topic));
-        present.map(|(topic, count)| (topic.clone(), *count)).collect()
+        wanted.into_iter().filter_map(|topic| Some((topic.clone(), topics.fact(topic)?))).collect()
     }
 
-    fn retarget(&mut self, topics: &TopicFacts) {
+    fn retarget(&mut self, topics: &dyn Topics) {
         self.epoch += 1;
         self.unsaved = true;
         self.facts = self.subscribed(topics);
-        let mut order: Vec<(&String, &Member)> = self.members.iter().collect();
+        self.revoke_gone(topics);
+        let holds: Vec<BTreeSet<TopicPartition>> =
+            self.members.values().map(|member| member.assigned().cloned().collect()).collect();
+        let mut order: Vec<_> = self.members.iter().zip(&holds).collect();
         // by instance first: a static member that comes back under another id gets the same range
-        order.sort_by_key(|(id, member)| (member.instance_id.clone(), (*id).clone()));
+        order.sort_by_key(|((id, member), _)| (&member.instance_id, *id));
         let candidates: Vec<Candidate<'_>> = order
             .iter()
-            .map(|(id, member)| Candidate { id, topics: &member.topics, holds: &member.assigned })
+            .map(|((id, member), holds)| Candidate { id, topics: &member.topics, holds })
             .collect();
         let mut target = self.assignor.assign(&candidates, &self.facts);
         for (id, member) in &mut self.members {
@@ -209,16 +218,30 @@ impl Group {
         }
     }
 
+    /// Tells everybody to let go of a topic that was deleted, whether or not another one has its name by now.
+    fn revoke_gone(&mut self, topics: &dyn Topics) {
+        for member in self.members.values_mut() {
+            let gone = |partition: &TopicPartition, grant: &super::Grant| {
+                topics.fact(&partition.topic).is_none_or(|fact| fact.id != grant.topic_id)
+            };
+            if member.revoke(gone) {
+                self.last_member_epoch += 1;
+                member.advance(self.last_member_epoch);
+            }
+        }
+    }
+
     fn reconcile(&mut self, member_id: &str) {
         let Some(mut member) = self.members.remove(member_id) else { return };
-        let taken = self.held();
-        let still_revoking = member.revoking.clone();
-        let changed = member.reconcile(|p| !taken.contains(p) && !still_revoking.contains(p));
-        if changed {
+        let (taken, next) = (self.held(), self.last_member_epoch + 1);
+        let free = |partition: &TopicPartition| match taken.contains(partition) {
+            true => None,
+            false => self.facts.get(&partition.topic).map(|fact| fact.id),
+        };
+        if member.reconcile(next, free) {
             self.unsaved = true;
-            self.last_member_epoch += 1;
-            member.previous_epoch = member.epoch;
-            member.epoch = self.last_member_epoch;
+            self.last_member_epoch = next;
+            member.advance(next);
         }
         self.members.insert(member_id.to_owned(), member);
     }
@@ -232,7 +255,7 @@ impl Group {
         Told {
             member_epoch: member.epoch,
             heartbeat_interval_ms: interval,
-            assignment: member.assigned.clone(),
+            assignment: member.assigned().cloned().collect(),
         }
     }
 }

@@ -9,7 +9,10 @@
 //!   no longer lists it, or left, or its session ended.
 //! - Whatever changes what a member was told gives it a new member epoch, and an epoch is never given twice in a group. So a
 //!   heartbeat that was late or came twice confirms nothing.
-//! - A commit is taken only from the present owner of the partition, in its present or previous epoch.
+//! - A commit is taken only from the present owner of the partition, in its present or previous epoch, and not from an epoch before the
+//!   one in which it was given the partition (KIP-1251).
+//! - A topic that was deleted and made again under its name is another topic: what was held or committed of the former one counts for
+//!   nothing.
 //!
 //! Not here: topics' metadata (a fact that is passed in), storage.
 
@@ -22,8 +25,10 @@ pub(crate) mod record;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sunseo_proto::TopicId;
+
 pub(crate) use assignor::Assignor;
-pub(crate) use member::Member;
+pub(crate) use member::{Grant, Member};
 pub(crate) use offsets::CommittedOffset;
 
 /// A topic's partition by name.
@@ -39,8 +44,26 @@ impl TopicPartition {
     }
 }
 
-/// Number of partitions of each topic that exists.
-pub(crate) type TopicFacts = BTreeMap<Arc<str>, i32>;
+/// What a group needs to know of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TopicFact {
+    pub(crate) id: TopicId,
+    pub(crate) partitions: i32,
+}
+
+/// Facts about the topics that somebody subscribes to and that exist.
+pub(crate) type TopicFacts = BTreeMap<Arc<str>, TopicFact>;
+
+/// The topics that exist.
+pub(crate) trait Topics {
+    fn fact(&self, name: &str) -> Option<TopicFact>;
+}
+
+impl Topics for TopicFacts {
+    fn fact(&self, name: &str) -> Option<TopicFact> {
+        self.get(name).copied()
+    }
+}
 
 /// One group.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,7 +73,7 @@ pub(crate) struct Group {
     /// The last member epoch that was given.
     pub(crate) last_member_epoch: i32,
     pub(crate) assignor: Assignor,
-    /// The partitions of the subscribed topics when the target was made.
+    /// The subscribed topics when the target was made.
     pub(crate) facts: TopicFacts,
     pub(crate) members: BTreeMap<String, Member>,
     pub(crate) offsets: BTreeMap<TopicPartition, CommittedOffset>,
@@ -73,13 +96,15 @@ impl Group {
     }
 
     /// Who may hold `partition` now.
+    #[cfg(test)]
     pub(crate) fn owner_of(&self, partition: &TopicPartition) -> Option<&str> {
-        self.members.iter().find(|(_, member)| member.may_hold(partition)).map(|(id, _)| id.as_str())
+        let owner = self.members.iter().find(|(_, member)| member.grants.contains_key(partition));
+        owner.map(|(id, _)| id.as_str())
     }
 
     /// Everything that somebody may hold.
     pub(crate) fn held(&self) -> BTreeSet<&TopicPartition> {
-        self.members.values().flat_map(|member| member.assigned.iter().chain(&member.revoking)).collect()
+        self.members.values().flat_map(|member| member.grants.keys()).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use sunseo_proto::TopicId;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
 use super::membership::check_member_epoch;
-use super::{Group, TopicPartition};
+use super::{Group, TopicPartition, Topics};
 
 /// Bytes of the text that travels with a committed offset.
 pub(crate) const METADATA_BYTES_MAX: usize = 4_096;
@@ -40,9 +40,17 @@ impl Group {
         check_member_epoch(member, member_epoch)
     }
 
-    /// Whether the member owns the partition it commits for.
-    pub(crate) fn check_owner(&self, member_id: &str, partition: &TopicPartition) -> Result<()> {
-        if member_id.is_empty() || self.members.get(member_id).is_some_and(|m| m.may_hold(partition)) {
+    /// Whether the member owns the partition it commits for, and did so when it made the commit.
+    pub(crate) fn check_owner(
+        &self,
+        member_id: &str,
+        member_epoch: i32,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+    ) -> Result<()> {
+        let grant = self.members.get(member_id).and_then(|member| member.grants.get(partition));
+        let holds = grant.is_some_and(|grant| grant.topic_id == topic_id && grant.since <= member_epoch);
+        if member_id.is_empty() || holds {
             return Ok(());
         }
         let message = format!(
@@ -69,4 +77,15 @@ pub(crate) fn check_offset(offset: i64, metadata: &str) -> Result<()> {
         return Err(Error::invalid("metadata", message));
     }
     Ok(())
+}
+
+impl Group {
+    /// Forgets offsets of topics that are gone, also when another one has the name now. Says whether there were any.
+    pub(crate) fn forget_gone(&mut self, topics: &dyn Topics) -> bool {
+        let before = self.offsets.len();
+        self.offsets.retain(|partition, committed| {
+            topics.fact(&partition.topic).is_some_and(|fact| fact.id == committed.topic_id)
+        });
+        self.offsets.len() != before
+    }
 }

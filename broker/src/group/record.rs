@@ -9,7 +9,7 @@ use prost::Message as _;
 use sunseo_proto::TopicId;
 use sunseo_proto::envelope::{self, EnvelopeError, kind};
 
-use super::{Assignor, CommittedOffset, Group, Member, TopicFacts, TopicPartition};
+use super::{Assignor, CommittedOffset, Grant, Group, Member, TopicFact, TopicPartition};
 
 const RECORD_VERSION: u8 = 1;
 
@@ -40,10 +40,20 @@ pub(crate) struct Membership {
     last_member_epoch: i32,
     #[prost(string, tag = "3")]
     assignor: String,
-    #[prost(map = "string, int32", tag = "4")]
-    facts: std::collections::HashMap<String, i32>,
+    #[prost(message, repeated, tag = "4")]
+    facts: Vec<StoredFact>,
     #[prost(message, repeated, tag = "5")]
     members: Vec<StoredMember>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredFact {
+    #[prost(string, tag = "1")]
+    topic: String,
+    #[prost(bytes = "vec", tag = "2")]
+    topic_id: Vec<u8>,
+    #[prost(int32, tag = "3")]
+    partitions: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -61,11 +71,24 @@ struct StoredMember {
     #[prost(uint32, tag = "6")]
     session_timeout_ms: u32,
     #[prost(message, repeated, tag = "7")]
-    assigned: Vec<StoredPartitions>,
+    grants: Vec<StoredGrants>,
     #[prost(message, repeated, tag = "8")]
-    revoking: Vec<StoredPartitions>,
-    #[prost(message, repeated, tag = "9")]
     target: Vec<StoredPartitions>,
+}
+
+/// Partitions of one topic that were given in the same epoch.
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredGrants {
+    #[prost(string, tag = "1")]
+    topic: String,
+    #[prost(bytes = "vec", tag = "2")]
+    topic_id: Vec<u8>,
+    #[prost(int32, tag = "3")]
+    since: i32,
+    #[prost(bool, tag = "4")]
+    revoked: bool,
+    #[prost(int32, repeated, tag = "5")]
+    partitions: Vec<i32>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -99,12 +122,16 @@ struct StoredOffset {
 impl GroupRecord {
     pub(crate) fn membership(name: &str, group: &Group) -> Self {
         let members = group.members.iter().map(|(id, member)| StoredMember::of(id, member)).collect();
-        let facts = group.facts.iter().map(|(topic, count)| (topic.to_string(), *count)).collect();
+        let facts = group.facts.iter().map(|(topic, fact)| StoredFact {
+            topic: topic.to_string(),
+            topic_id: fact.id.as_bytes().to_vec(),
+            partitions: fact.partitions,
+        });
         let membership = Membership {
             epoch: group.epoch,
             last_member_epoch: group.last_member_epoch,
             assignor: group.assignor.as_str().to_owned(),
-            facts,
+            facts: facts.collect(),
             members,
         };
         Self { group: name.to_owned(), change: Some(Change::Membership(membership)) }
@@ -163,8 +190,11 @@ impl Membership {
         group.epoch = self.epoch;
         group.last_member_epoch = self.last_member_epoch;
         group.assignor = Assignor::parse(&self.assignor).unwrap_or_default();
-        group.facts =
-            self.facts.into_iter().map(|(topic, count)| (Arc::from(topic), count)).collect::<TopicFacts>();
+        let facts = self.facts.into_iter().filter_map(|stored| {
+            let id = TopicId::from_slice(&stored.topic_id)?;
+            Some((Arc::from(stored.topic), TopicFact { id, partitions: stored.partitions }))
+        });
+        group.facts = facts.collect();
         group.members = self.members.into_iter().map(StoredMember::open).collect();
     }
 }
@@ -189,8 +219,7 @@ impl StoredMember {
             previous_epoch: member.previous_epoch,
             topics: member.topics.iter().map(ToString::to_string).collect(),
             session_timeout_ms: member.session_timeout_ms,
-            assigned: stored(&member.assigned),
-            revoking: stored(&member.revoking),
+            grants: stored_grants(&member.grants),
             target: stored(&member.target),
         }
     }
@@ -202,13 +231,45 @@ impl StoredMember {
             previous_epoch: self.previous_epoch,
             topics: self.topics.into_iter().map(Arc::from).collect(),
             session_timeout_ms: self.session_timeout_ms,
-            assigned: opened(self.assigned),
-            revoking: opened(self.revoking),
+            grants: self.grants.into_iter().flat_map(StoredGrants::open).collect(),
             target: opened(self.target),
             deadline_ms: 0,
         };
         (self.member_id, member)
     }
+}
+
+impl StoredGrants {
+    fn open(self) -> impl Iterator<Item = (TopicPartition, Grant)> {
+        let Self { topic, topic_id, since, revoked, partitions } = self;
+        let topic: Arc<str> = Arc::from(topic);
+        // an identity that is none of ours belongs to no topic: what was given under it is taken back
+        let topic_id = TopicId::from_slice(&topic_id).unwrap_or(TopicId(uuid::Uuid::nil()));
+        let grant = Grant { topic_id, since, revoked };
+        partitions.into_iter().map(move |partition| (TopicPartition::new(topic.clone(), partition), grant))
+    }
+}
+
+fn stored_grants(grants: &BTreeMap<TopicPartition, Grant>) -> Vec<StoredGrants> {
+    let mut runs: Vec<StoredGrants> = Vec::new();
+    for (TopicPartition { topic, partition }, grant) in grants {
+        let same = |run: &&mut StoredGrants| {
+            *run.topic == **topic
+                && run.topic_id == grant.topic_id.as_bytes()
+                && (run.since, run.revoked) == (grant.since, grant.revoked)
+        };
+        match runs.last_mut().filter(same) {
+            Some(run) => run.partitions.push(*partition),
+            None => runs.push(StoredGrants {
+                topic: topic.to_string(),
+                topic_id: grant.topic_id.as_bytes().to_vec(),
+                since: grant.since,
+                revoked: grant.revoked,
+                partitions: vec![*partition],
+            }),
+        }
+    }
+    runs
 }
 
 fn stored(partitions: &BTreeSet<TopicPartition>) -> Vec<StoredPartitions> {

@@ -1,0 +1,154 @@
+//! The task that owns one partition of `__offsets` and the groups in it.
+//!
+//! One turn: take what is waiting, work it off on the groups in memory, append the records of all of it at once, answer. When the
+//! append fails the memory may be ahead of what is stored, so it is thrown away and folded anew before anything else is done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sunseo_proto::PartitionId;
+use sunseo_proto::error::{Error, Result};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::CoordinatorConfig;
+use super::store::Store;
+use super::turn::Turn;
+use crate::group::Group;
+use crate::internal::SharedInternalLog;
+use crate::metadata::State;
+
+/// Requests of one turn.
+const BATCH_MAX: usize = 512;
+/// Time between two looks at the sessions.
+const TICK: Duration = Duration::from_millis(250);
+/// Time without a look after which the node was away, and not the members.
+const AWAY: Duration = Duration::from_secs(2);
+
+/// Answers when it is known whether the turn's records are stored.
+pub(super) type Reply = Box<dyn FnOnce(Result<()>) + Send>;
+/// A request: works on the groups, or is told why that is not possible.
+pub(super) type Job = Box<dyn FnOnce(Result<&mut Turn<'_>>) -> Reply + Send>;
+
+#[derive(Debug)]
+pub(super) struct Shard {
+    config: Arc<CoordinatorConfig>,
+    images: watch::Receiver<Arc<State>>,
+    store: Store,
+    groups: BTreeMap<String, Group>,
+    /// The memory is not what is stored.
+    stale: bool,
+    begun: Instant,
+    looked: Instant,
+}
+
+impl Shard {
+    pub(super) async fn load(
+        log: SharedInternalLog,
+        id: PartitionId,
+        images: watch::Receiver<Arc<State>>,
+        config: Arc<CoordinatorConfig>,
+    ) -> Result<Self> {
+        let mut store = Store::open(log, id).await?;
+        let groups = store.load().await?;
+        let now = Instant::now();
+        let mut shard = Self { config, images, store, groups, stale: false, begun: now, looked: now };
+        shard.begin_sessions();
+        Ok(shard)
+    }
+
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn begin_sessions(&mut self) {
+        let now_ms = self.now_ms();
+        for group in self.groups.values_mut() {
+            group.restart_sessions(now_ms);
+        }
+        // the topics may have changed since the records were written
+        self.images.mark_changed();
+    }
+
+    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut batch = Vec::new();
+            let mut look = false;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                job = jobs.recv() => match job {
+                    Some(job) => batch.push(job),
+                    None => return,
+                },
+                Ok(()) = self.images.changed() => self.images.mark_changed(),
+                _ = ticks.tick() => look = true,
+            }
+            // heartbeats that are waiting count before any session is ended
+            while batch.len() < BATCH_MAX
+                && let Ok(job) = jobs.try_recv()
+            {
+                batch.push(job);
+            }
+            self.turn(batch, look).await;
+        }
+    }
+
+    async fn turn(&mut self, batch: Vec<Job>, look: bool) {
+        if let Err(error) = self.reload_when_stale().await {
+            for job in batch {
+                job(Err(error.clone()))(Ok(()));
+            }
+            return;
+        }
+        let changed = self.images.has_changed().unwrap_or(false);
+        let image = self.images.borrow_and_update().clone();
+        let mut turn = Turn::new(&mut self.groups, &self.config, &image, elapsed_ms(self.begun));
+        if changed {
+            turn.refresh();
+        }
+        let replies: Vec<Reply> = batch.into_iter().map(|job| job(Ok(&mut turn))).collect();
+        if look {
+            let away = self.looked.elapsed();
+            if away > AWAY {
+                turn.extend_sessions(i64::try_from(away.as_millis()).unwrap_or(i64::MAX));
+            }
+            self.looked = Instant::now();
+            turn.expire();
+        }
+        let records = turn.into_records();
+        let stored = self.store.append(&records).await;
+        if let Err(error) = &stored {
+            tracing::warn!(%error, partition = %self.store.id(), "changes of consumer groups were not stored, reading back");
+            self.stale = true;
+        }
+        for reply in replies {
+            reply(stored.clone().map_err(not_stored));
+        }
+        if !self.stale {
+            self.store.tidy(&self.groups, self.config.groups.snapshot_records).await;
+        }
+    }
+
+    async fn reload_when_stale(&mut self) -> Result<()> {
+        if !self.stale && !self.store.is_unsure() {
+            return Ok(());
+        }
+        self.groups = self.store.load().await?;
+        self.stale = false;
+        self.begin_sessions();
+        Ok(())
+    }
+}
+
+fn elapsed_ms(since: Instant) -> i64 {
+    i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
+}
+
+fn not_stored(error: Error) -> Error {
+    Error { message: format!("the group's change was not stored: {}", error.message), ..error }
+}

@@ -1,0 +1,200 @@
+//! One batch of requests on the groups of one shard. Pure: what changed becomes records, which the caller stores before it answers.
+
+use std::collections::BTreeMap;
+
+use sunseo_proto::error::{Error, ErrorCode, Result};
+
+use super::CoordinatorConfig;
+use crate::group::membership::{Facts, Heartbeat, Told};
+use crate::group::offsets::check_offset;
+use crate::group::record::GroupRecord;
+use crate::group::{CommittedOffset, Group, TopicFact, TopicPartition, Topics};
+use crate::metadata::State;
+
+/// Bytes of one commit.
+const COMMIT_BYTES_MAX: usize = 8 << 20;
+
+impl Topics for State {
+    fn fact(&self, name: &str) -> Option<TopicFact> {
+        self.find(name).map(|topic| TopicFact { id: topic.id, partitions: topic.partitions })
+    }
+}
+
+/// One offset to commit.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) partition: TopicPartition,
+    pub(super) offset: i64,
+    pub(super) metadata: String,
+}
+
+pub(super) struct Turn<'a> {
+    groups: &'a mut BTreeMap<String, Group>,
+    config: &'a CoordinatorConfig,
+    image: &'a State,
+    now_ms: i64,
+    records: Vec<GroupRecord>,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(
+        groups: &'a mut BTreeMap<String, Group>,
+        config: &'a CoordinatorConfig,
+        image: &'a State,
+        now_ms: i64,
+    ) -> Self {
+        Self { groups, config, image, now_ms, records: Vec::new() }
+    }
+
+    /// What must be stored before anything is answered.
+    pub(super) fn into_records(self) -> Vec<GroupRecord> {
+        self.records
+    }
+
+    pub(super) fn image(&self) -> &State {
+        self.image
+    }
+
+    pub(super) fn groups(&self) -> &BTreeMap<String, Group> {
+        self.groups
+    }
+
+    pub(super) fn group(&self, name: &str) -> Result<&Group> {
+        self.groups.get(name).ok_or_else(|| unknown_group(name))
+    }
+
+    pub(super) fn heartbeat(&mut self, name: &str, beat: &Heartbeat) -> Result<Told> {
+        let facts = Facts { topics: self.image, config: &self.config.groups, now_ms: self.now_ms };
+        if let Some(group) = self.groups.get_mut(name) {
+            let told = group.heartbeat(beat, facts);
+            self.save(name);
+            return told;
+        }
+        let mut group = Group::default();
+        let told = group.heartbeat(beat, facts)?;
+        // a farewell to a group that is not there makes none
+        if group.unsaved {
+            self.check_room()?;
+            self.groups.insert(name.to_owned(), group);
+            self.save(name);
+        }
+        Ok(told)
+    }
+
+    fn save(&mut self, name: &str) {
+        if let Some(group) = self.groups.get_mut(name).filter(|group| group.unsaved) {
+            group.unsaved = false;
+            self.records.push(GroupRecord::membership(name, group));
+        }
+    }
+
+    fn check_room(&self) -> Result<()> {
+        let groups_max = self.config.groups.groups_max;
+        if self.groups.len() < groups_max {
+            return Ok(());
+        }
+        let message = format!(
+            "{groups_max} groups share the partition of this one, no more are allowed: delete groups that are not used"
+        );
+        Err(Error::new(ErrorCode::Overloaded, message).at("group"))
+    }
+
+    /// Commits offsets; each has its own result, in their order.
+    pub(super) fn commit(
+        &mut self,
+        name: &str,
+        member_id: &str,
+        member_epoch: i32,
+        commits: Vec<Commit>,
+    ) -> Result<Vec<Result<()>>> {
+        let bytes: usize = commits.iter().map(|c| c.partition.topic.len() + c.metadata.len() + 32).sum();
+        if bytes > COMMIT_BYTES_MAX {
+            let message =
+                format!("a commit of {bytes} bytes, at most {COMMIT_BYTES_MAX} are allowed: split it");
+            return Err(Error::invalid("offsets", message));
+        }
+        let nobody = Group::default();
+        let group = self.groups.get(name).unwrap_or(&nobody);
+        group.check_committer(member_id, member_epoch)?;
+        if !self.groups.contains_key(name) {
+            self.check_room()?;
+        }
+        let (mut results, mut accepted) = (Vec::new(), Vec::new());
+        for commit in commits {
+            let checked = self.check_commit(group, (member_id, member_epoch), &commit);
+            results.push(checked.map(|committed| accepted.push((commit.partition, committed))));
+        }
+        if !accepted.is_empty() {
+            let pairs = accepted.iter().map(|(partition, committed)| (partition, committed));
+            self.records.push(GroupRecord::offsets(name, pairs));
+            self.groups.entry(name.to_owned()).or_default().offsets.extend(accepted);
+        }
+        Ok(results)
+    }
+
+    fn check_commit(
+        &self,
+        group: &Group,
+        (member_id, member_epoch): (&str, i32),
+        commit: &Commit,
+    ) -> Result<CommittedOffset> {
+        let TopicPartition { topic, partition } = &commit.partition;
+        let topic = self.image.topic(topic)?;
+        topic.partition(*partition)?;
+        check_offset(commit.offset, &commit.metadata)?;
+        group.check_owner(member_id, member_epoch, &commit.partition, topic.id)?;
+        Ok(CommittedOffset { topic_id: topic.id, offset: commit.offset, metadata: commit.metadata.clone() })
+    }
+
+    /// The committed offset of a partition, unless it belongs to a former topic of the name.
+    pub(super) fn committed(&self, name: &str, partition: &TopicPartition) -> Option<&CommittedOffset> {
+        let committed = self.groups.get(name)?.offsets.get(partition)?;
+        let fact = self.image.fact(&partition.topic)?;
+        (fact.id == committed.topic_id).then_some(committed)
+    }
+
+    pub(super) fn delete(&mut self, name: &str) -> Result<()> {
+        let members = self.group(name)?.members.len();
+        if members > 0 {
+            let message = format!("group \"{name}\" has {members} members: stop them first");
+            return Err(Error::new(ErrorCode::GroupNotEmpty, message).at("group"));
+        }
+        self.groups.remove(name);
+        self.records.push(GroupRecord::deleted(name));
+        Ok(())
+    }
+
+    /// Follows topics that came, grew or went.
+    pub(super) fn refresh(&mut self) {
+        for (name, group) in self.groups.iter_mut() {
+            // not a record: what is forgotten here is forgotten again after every fold
+            group.forget_gone(self.image);
+            group.refresh(self.image);
+            if std::mem::take(&mut group.unsaved) {
+                self.records.push(GroupRecord::membership(name, group));
+            }
+        }
+    }
+
+    /// Ends sessions that are over.
+    pub(super) fn expire(&mut self) {
+        let facts = Facts { topics: self.image, config: &self.config.groups, now_ms: self.now_ms };
+        for (name, group) in self.groups.iter_mut() {
+            for member in group.expire(facts) {
+                tracing::info!(group = %name, %member, "the session of a member ended");
+            }
+            if std::mem::take(&mut group.unsaved) {
+                self.records.push(GroupRecord::membership(name, group));
+            }
+        }
+    }
+
+    pub(super) fn extend_sessions(&mut self, ms: i64) {
+        self.groups.values_mut().for_each(|group| group.extend_sessions(ms));
+    }
+}
+
+pub(super) fn unknown_group(name: &str) -> Error {
+    let message = format!("group \"{name}\" does not exist: check the name, or let a member join it");
+    Error::new(ErrorCode::UnknownGroup, message).at("group")
+}
