@@ -3,12 +3,20 @@
 //! - [`cli`]: a file per family of commands. [`config`]: settings from file, environment and flags, checked.
 //! - [`assemble`]: the only place that knows every part of the server. [`door`]: the broker as the clients' transport.
 //! - [`http`]: health, metrics and the JSON API, a client of the server like any other. [`json`]: the JSON they share.
-//! - [`node`]: the nodes that the demo runs on. [`bench`]: the measurements.
+//! - [`grpc`]: the gRPC server. [`pipelines`]: the pipelines that come with the binary.
+//! - [`node`]: the nodes that the demo runs on.
 //!
 //! Not here: anything that decides about records; that is the libraries' business.
 
+mod assemble;
 mod cli;
+mod config;
+mod door;
+mod grpc;
+mod http;
 mod json;
+mod node;
+mod pipelines;
 
 fn main() -> std::process::ExitCode {
     cli::main()

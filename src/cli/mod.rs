@@ -6,14 +6,19 @@
 mod archive;
 mod completions;
 mod consume;
+mod demo;
+mod dev;
 mod failure;
 mod format;
 mod group;
+mod log;
+mod logging;
 mod outbox;
 mod output;
 mod pipeline;
 mod place;
 mod produce;
+mod progress;
 mod query;
 mod stop;
 mod tier;
@@ -60,6 +65,12 @@ struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// One node with everything in it, for development: data in ./sunseo-data
+    Dev(Box<dev::Dev>),
+    /// One node, from a configuration file
+    Server(dev::Server),
+    /// A day of food deliveries on a node of its own, compared with the simulator's truth
+    Demo(demo::Arguments),
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(topic::Command),
@@ -84,6 +95,9 @@ enum Command {
     /// Tables that are written as Parquet
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Read the files of a node that is not running
+    #[command(subcommand)]
+    Log(log::Command),
     /// Completions for a shell, on standard output
     Completions(completions::Arguments),
 }
@@ -126,7 +140,14 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(command: Command, context: &mut Context) -> Outcome {
+    if !matches!(command, Command::Dev(_) | Command::Server(_)) {
+        // what goes wrong comes back as an error: the libraries need not say it too
+        logging::start("error");
+    }
     match command {
+        Command::Dev(arguments) => dev::run_dev(*arguments, context).await,
+        Command::Server(arguments) => dev::run_server(arguments, context).await,
+        Command::Demo(arguments) => demo::run(arguments, context).await,
         Command::Topic(command) => topic::run(command, context).await,
         Command::Produce(arguments) => produce::run(arguments, context).await,
         Command::Consume(arguments) => consume::run(arguments, context).await,
@@ -136,6 +157,7 @@ async fn run(command: Command, context: &mut Context) -> Outcome {
         Command::Query(arguments) => query::run(arguments, context).await,
         Command::Tier(command) => tier::run(command, context).await,
         Command::Archive(command) => archive::run(command, context).await,
+        Command::Log(command) => log::run(command, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
     }
 }

@@ -1,9 +1,8 @@
 //! `sunseo query`.
 
 use clap::Args;
-use serde_json::Value;
 use sunseo_client::QueryClient;
-use sunseo_proto::{ErrorCode, v1};
+use sunseo_proto::v1;
 
 use super::Context;
 use super::failure::{Failure, Outcome};
@@ -56,26 +55,11 @@ fn stores(context: &mut Context, stores: &[v1::StoreDescription]) -> Outcome {
     Ok(context.output.table(&headings, stores.iter().map(row).collect())?)
 }
 
-/// The JSON that a key may mean, the likelier first: `17` is a number unless the store says that its keys are text.
-fn key_forms(key: &str) -> Vec<String> {
-    let text = Value::from(key).to_string();
-    match serde_json::from_str::<Value>(key) {
-        Ok(_) => vec![key.to_owned(), text],
-        Err(_) => vec![text],
-    }
-}
-
 async fn get(context: &mut Context, client: &QueryClient, at: (&str, &str), key: &str) -> Outcome {
     let (pipeline, store) = at;
-    let mut refusal = None;
-    for form in key_forms(key) {
-        match client.get(pipeline, store, &form).await {
-            Ok(answer) => return found(context, &answer, store, key),
-            Err(error) if error.code == ErrorCode::InvalidArgument => refusal = refusal.or(Some(error)),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(refusal.map_or(Failure::Reported, Failure::from))
+    let ask = |forms: Vec<String>| async move { client.get(pipeline, store, &forms[0]).await };
+    let answer = json::first_accepted(&[Some(key)], ask).await?;
+    found(context, &answer, store, key)
 }
 
 fn found(context: &mut Context, answer: &v1::QueryGetResponse, store: &str, key: &str) -> Outcome {
@@ -95,26 +79,12 @@ async fn scan(
     (from, to): (Option<String>, Option<String>),
     limit: u32,
 ) -> Outcome<v1::QueryScanResponse> {
-    let forms = |key: &Option<String>| key.as_deref().map_or_else(|| vec![String::new()], key_forms);
-    let (from, to) = (forms(&from), forms(&to));
-    let mut refusal = None;
-    // both bounds have the type of the key: the last form of each is text
-    for index in 0..from.len().max(to.len()) {
-        let form = |forms: &[String]| forms.get(index).or(forms.last()).cloned().unwrap_or_default();
-        let request = v1::QueryScanRequest {
-            pipeline: pipeline.to_owned(),
-            store: store.to_owned(),
-            from_json: form(&from),
-            to_json: form(&to),
-            limit,
-        };
-        match client.scan(request).await {
-            Ok(answer) => return Ok(answer),
-            Err(error) if error.code == ErrorCode::InvalidArgument => refusal = refusal.or(Some(error)),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(refusal.map_or(Failure::Reported, Failure::from))
+    let ask = |forms: Vec<String>| async move {
+        let (from_json, to_json) = (forms[0].clone(), forms[1].clone());
+        let (pipeline, store) = (pipeline.to_owned(), store.to_owned());
+        client.scan(v1::QueryScanRequest { pipeline, store, from_json, to_json, limit }).await
+    };
+    Ok(json::first_accepted(&[from.as_deref(), to.as_deref()], ask).await?)
 }
 
 fn scanned(context: &mut Context, answer: &v1::QueryScanResponse) -> Outcome {
@@ -133,17 +103,4 @@ fn scanned(context: &mut Context, answer: &v1::QueryScanResponse) -> Outcome {
         super::note(&text);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::key_forms;
-
-    #[test]
-    fn a_key_may_be_json_or_plain_text() {
-        assert_eq!(key_forms("17"), ["17", "\"17\""]);
-        assert_eq!(key_forms("gangnam"), ["\"gangnam\""]);
-        assert_eq!(key_forms("\"gangnam\""), ["\"gangnam\"", "\"\\\"gangnam\\\"\""]);
-        assert_eq!(key_forms("[\"d-1\",\"created\"]").len(), 2);
-    }
 }

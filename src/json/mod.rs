@@ -3,12 +3,14 @@
 //! Each function is one object. Names are those of the protocol; counts end in `_count` where the list itself has the plain name.
 
 mod engine;
+mod key;
 mod outbox;
 pub mod record;
 
 pub use engine::{
     pipeline, pipeline_changes, pipeline_description, query_entry, query_found, query_scan, store,
 };
+pub use key::first_accepted;
 pub use outbox::{source, verification};
 use serde_json::{Value, json};
 use sunseo_proto::{ErrorCode, v1};

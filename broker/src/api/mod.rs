@@ -1,8 +1,0 @@
-//! The requests, one file for each family: check, ask the owner, answer.
-
-pub(crate) mod check;
-mod describe;
-mod fetch;
-mod offsets;
-pub(crate) mod produce;
-mod tier;

@@ -1,5 +1,0 @@
-//! A whole node, in process and over a socket.
-
-mod support;
-
-mod produce_fetch;

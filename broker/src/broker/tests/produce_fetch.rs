@@ -1,1 +1,0 @@
-//! Produce and fetch.
