@@ -1,16 +1,41 @@
 //! Start and stop of a node.
+//!
+//! Order of a start: lock the directory and recover the logs; claim the directory for this node; fold the metadata, which gives this start its
+//! leader epoch; bring the disk's partitions to what the metadata say; fold the groups; start the tier and the upkeep.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use sunseo_log::{RealDisk, SharedDisk, StoreConfig};
+use sunseo_proto::PartitionId;
 use sunseo_proto::clock::Clock;
-use sunseo_proto::error::Result;
+use sunseo_proto::error::{Error, Result};
+use sunseo_tier::{ObjectStoreHandle, Tier};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
-use crate::{BrokerConfig, BrokerHandle};
+use crate::coordinator::{Coordinator, CoordinatorConfig, HighWatermarks};
+use crate::internal::SharedInternalLog;
+use crate::local_log::LocalLog;
+use crate::log_thread::{LogThread, LogThreadConfig, Owner};
+use crate::metadata::{LocalMetadataLog, Metadata, MetadataConfig, State};
+use crate::node::Node;
+use crate::reads::Reads;
+use crate::tier_host::NodeTierHost;
+use crate::{BrokerConfig, BrokerHandle, properties};
+
+/// Folder of offloaded segments when no other place is configured, inside the data directory.
+const OBJECT_STORE_DIR: &str = "object-store";
 
 /// A running node. Dropping it without [`Broker::shutdown`] stops it as a crash would.
 #[derive(Debug)]
 pub struct Broker {
-    handle: BrokerHandle,
+    node: Arc<Node>,
+    /// Retention, roll by age, checkpoints.
+    upkeep: JoinHandle<()>,
+    /// Set by a shutdown that went through.
+    stopped: bool,
 }
 
 impl Broker {
@@ -19,21 +44,172 @@ impl Broker {
     /// # Errors
     /// What stands in the way, with the remedy.
     pub async fn start(config: BrokerConfig, clock: Arc<dyn Clock>) -> Result<Self> {
-        let _ = (config, clock);
-        Ok(Self { handle: BrokerHandle {} })
+        let disk = RealDisk::new(&config.data_dir).map_err(|error| {
+            let message = format!(
+                "data directory {} cannot be used ({error}): check the path and its permissions",
+                config.data_dir.display()
+            );
+            Error::invalid("data_dir", message)
+        })?;
+        Box::pin(Self::start_on(Arc::new(disk), StoreConfig::default(), config, clock)).await
+    }
+
+    /// As [`Broker::start`], on any disk.
+    pub(crate) async fn start_on(
+        disk: SharedDisk,
+        store: StoreConfig,
+        config: BrokerConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let objects = object_store(&config)?;
+        let thread = LogThreadConfig {
+            node_id: config.node_id,
+            store,
+            commit_group_bytes_max: config.limits.commit_group_bytes_max,
+        };
+        let log = LogThread::start(disk, thread, Arc::clone(&clock)).await?;
+        match Box::pin(Self::start_over(log.clone(), objects, config, clock)).await {
+            Ok(broker) => Ok(broker),
+            Err(error) => {
+                log.stop();
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_over(
+        log: LogThread,
+        objects: ObjectStoreHandle,
+        config: BrokerConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let node_id = config.node_id;
+        log.call(move |owner| properties::claim(owner.disk().as_ref(), node_id)).await??;
+        let internal: SharedInternalLog = Arc::new(LocalLog::new(log.clone(), Arc::clone(&clock)));
+        let metadata_log = Arc::new(LocalMetadataLog::new(Arc::clone(&internal)));
+        let metadata_config = MetadataConfig::new(&config);
+        let metadata =
+            Metadata::start(metadata_log, Arc::clone(&internal), metadata_config, Arc::clone(&clock)).await?;
+        let cluster_id = metadata.image().cluster_id().to_owned();
+        log.call(move |owner| properties::join(owner.disk().as_ref(), node_id, &cluster_id)).await??;
+        settle(&log, &metadata).await?;
+        let partitions = Arc::clone(log.partitions());
+        let high_watermarks =
+            HighWatermarks::new(move |id| partitions.get(id).and_then(|found| found.readable_end().ok()));
+        let coordinator = Coordinator::start(
+            Arc::clone(&internal),
+            &metadata,
+            high_watermarks,
+            CoordinatorConfig::new(&config),
+        )
+        .await?;
+        let reads = Reads::default();
+        let host =
+            NodeTierHost { log: log.clone(), internal, metadata: metadata.clone(), reads: reads.clone() };
+        let tier = Tier::start(Arc::new(host), objects, config.tier, Arc::clone(&clock)).await?;
+        reads.set_tier(Some(tier));
+        let upkeep =
+            tokio::spawn(upkeep(log.clone(), Duration::from_millis(config.maintenance_interval_ms.max(1))));
+        let node = Node::new(config.limits, clock, log, reads, metadata, coordinator);
+        Ok(Self { node: Arc::new(node), upkeep, stopped: false })
     }
 
     /// The node's requests; cheap to clone.
     #[must_use]
     pub fn handle(&self) -> BrokerHandle {
-        self.handle.clone()
+        BrokerHandle::new(Arc::clone(&self.node))
     }
 
     /// Answers what is in flight, writes a checkpoint and releases the directory.
     ///
     /// # Errors
     /// When the checkpoint could not be written; the next start then recovers as after a crash.
-    pub async fn shutdown(self) -> Result<()> {
-        Ok(())
+    pub async fn shutdown(mut self) -> Result<()> {
+        self.upkeep.abort();
+        stop_folds(&self.node).await;
+        let closed = self.node.log.close().await;
+        self.stopped = true;
+        closed
     }
 }
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.upkeep.abort();
+        self.node.log.stop();
+        if self.stopped {
+            return;
+        }
+        // what they still try is refused, because the log is gone
+        let node = Arc::clone(&self.node);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { stop_folds(&node).await });
+        }
+    }
+}
+
+/// Ends the tasks above the log. The tier and its host know each other: letting go of it here breaks the ring.
+async fn stop_folds(node: &Node) {
+    if let Some(tier) = node.reads.tier() {
+        tier.shutdown().await;
+        node.reads.set_tier(None);
+    }
+    node.coordinator.stop().await;
+    node.metadata.stop().await;
+}
+
+fn object_store(config: &BrokerConfig) -> Result<ObjectStoreHandle> {
+    match &config.object_store_url {
+        Some(url) => ObjectStoreHandle::from_url(url),
+        None => {
+            let path = config.data_dir.join(OBJECT_STORE_DIR);
+            let path = std::path::absolute(&path).unwrap_or(path);
+            ObjectStoreHandle::from_url(&path.to_string_lossy())
+        }
+    }
+}
+
+/// Makes the partitions of this node those that the metadata name: the disk may be behind or ahead by what a crash cut short.
+async fn settle(log: &LogThread, metadata: &Metadata) -> Result<()> {
+    let image = metadata.image();
+    let (node_id, leader_epoch) = (metadata.node_id(), metadata.leader_epoch());
+    let epochs = {
+        let metadata = metadata.clone();
+        Arc::new(move |producer_id| metadata.image().producer_epoch(producer_id))
+    };
+    log.commit(None, move |owner| {
+        owner.set_producer_epochs(epochs);
+        owner.set_leader_epoch(leader_epoch)?;
+        open_partitions(owner, &image, node_id)
+    })
+    .await
+}
+
+fn open_partitions(owner: &mut Owner, image: &State, node_id: i32) -> Result<()> {
+    let mut unclaimed: BTreeSet<PartitionId> = owner.unclaimed();
+    for topic in image.topics().filter(|topic| topic.replicas.contains(&node_id)) {
+        for id in topic.partition_ids() {
+            unclaimed.remove(&id);
+            owner.ensure(id, topic.settings())?;
+        }
+    }
+    for id in unclaimed {
+        tracing::info!(partition = %id, "removing a partition of a topic that does not exist");
+        owner.remove(id)?;
+    }
+    Ok(())
+}
+
+async fn upkeep(log: LogThread, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if log.call(Owner::maintain).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

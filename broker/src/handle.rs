@@ -1,159 +1,155 @@
 //! The node's requests, in process. Names and shapes are those of the client's transport.
 
+use std::sync::Arc;
+
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use sunseo_proto::error::{Error, ErrorCode, Result};
+use sunseo_proto::error::Result;
 use sunseo_proto::v1;
+
+use crate::api::produce::Origin;
+use crate::node::Node;
 
 /// Requests to a running node. Cloning shares the node.
 #[derive(Clone, Debug)]
-pub struct BrokerHandle {}
-
-fn starting<T>() -> Result<T> {
-    Err(Error::new(ErrorCode::Unavailable, "the node is starting: try again"))
+pub struct BrokerHandle {
+    node: Arc<Node>,
 }
 
 impl BrokerHandle {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
     /// The bounds the node was started with.
     #[must_use]
     pub fn limits(&self) -> crate::Limits {
-        crate::Limits::default()
+        self.node.limits.clone()
     }
 
-    /// Appends; takes effect in the order of the calls, whenever the answers are awaited.
+    /// Appends; takes effect in the order of the calls, whenever the answers are awaited. Waits for room instead of refusing, so a
+    /// caller bounds what it sends without awaiting.
     pub fn produce(&self, request: v1::ProduceRequest) -> BoxFuture<'static, Result<v1::ProduceResponse>> {
-        let _ = request;
-        Box::pin(async { starting() })
+        self.node.produce(request, Origin::Internal).answer
+    }
+
+    /// As [`BrokerHandle::produce`], in the network's share of the memory. The first future resolves when the request has room.
+    pub(crate) fn produce_from_network(
+        &self,
+        request: v1::ProduceRequest,
+    ) -> (BoxFuture<'static, ()>, BoxFuture<'static, Result<v1::ProduceResponse>>) {
+        let queued = self.node.produce(request, Origin::Network);
+        (queued.admitted, queued.answer)
     }
 
     /// Reads, waiting up to `max_wait_ms` for `min_bytes`.
     pub fn fetch(&self, request: v1::FetchRequest) -> BoxFuture<'static, Result<v1::FetchResponse>> {
-        let _ = request;
-        Box::pin(async { starting() })
+        let node = Arc::clone(&self.node);
+        async move { node.fetch(request).await }.boxed()
     }
 
     pub async fn metadata(&self, request: v1::MetadataRequest) -> Result<v1::MetadataResponse> {
-        let _ = request;
-        starting()
+        Ok(self.node.metadata.metadata(&request))
     }
 
     pub async fn list_offsets(&self, request: v1::ListOffsetsRequest) -> Result<v1::ListOffsetsResponse> {
-        let _ = request;
-        starting()
+        self.node.list_offsets(request).await
     }
 
     pub async fn init_producer(&self, request: v1::InitProducerRequest) -> Result<v1::InitProducerResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn commit_offsets(
-        &self,
-        request: v1::CommitOffsetsRequest,
-    ) -> Result<v1::CommitOffsetsResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn fetch_offsets(&self, request: v1::FetchOffsetsRequest) -> Result<v1::FetchOffsetsResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn list_groups(&self, request: v1::ListGroupsRequest) -> Result<v1::ListGroupsResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn describe_group(
-        &self,
-        request: v1::DescribeGroupRequest,
-    ) -> Result<v1::DescribeGroupResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn delete_group(&self, request: v1::DeleteGroupRequest) -> Result<v1::DeleteGroupResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn create_topic(&self, request: v1::CreateTopicRequest) -> Result<v1::CreateTopicResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn list_topics(&self, request: v1::ListTopicsRequest) -> Result<v1::ListTopicsResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn describe_topic(
-        &self,
-        request: v1::DescribeTopicRequest,
-    ) -> Result<v1::DescribeTopicResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn alter_topic(&self, request: v1::AlterTopicRequest) -> Result<v1::AlterTopicResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn delete_topic(&self, request: v1::DeleteTopicRequest) -> Result<v1::DeleteTopicResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn put_definition(
-        &self,
-        request: v1::PutDefinitionRequest,
-    ) -> Result<v1::PutDefinitionResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn tier_status(&self, request: v1::TierStatusRequest) -> Result<v1::TierStatusResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn tier_verify(&self, request: v1::TierVerifyRequest) -> Result<v1::TierVerifyResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn tier_restore(&self, request: v1::TierRestoreRequest) -> Result<v1::TierRestoreResponse> {
-        let _ = request;
-        starting()
-    }
-
-    pub async fn tier_flush(&self, request: v1::TierFlushRequest) -> Result<v1::TierFlushResponse> {
-        let _ = request;
-        starting()
+        self.node.init_producer(request).await
     }
 
     pub async fn group_heartbeat(
         &self,
         request: v1::GroupHeartbeatRequest,
     ) -> Result<v1::GroupHeartbeatResponse> {
-        let _ = request;
-        starting()
+        self.node.coordinator.heartbeat(request).await
+    }
+
+    pub async fn commit_offsets(
+        &self,
+        request: v1::CommitOffsetsRequest,
+    ) -> Result<v1::CommitOffsetsResponse> {
+        self.node.coordinator.commit_offsets(request).await
+    }
+
+    pub async fn fetch_offsets(&self, request: v1::FetchOffsetsRequest) -> Result<v1::FetchOffsetsResponse> {
+        self.node.coordinator.fetch_offsets(request).await
+    }
+
+    pub async fn list_groups(&self, request: v1::ListGroupsRequest) -> Result<v1::ListGroupsResponse> {
+        self.node.coordinator.list_groups(request).await
+    }
+
+    pub async fn describe_group(
+        &self,
+        request: v1::DescribeGroupRequest,
+    ) -> Result<v1::DescribeGroupResponse> {
+        self.node.coordinator.describe_group(request).await
+    }
+
+    pub async fn delete_group(&self, request: v1::DeleteGroupRequest) -> Result<v1::DeleteGroupResponse> {
+        self.node.coordinator.delete_group(request).await
+    }
+
+    pub async fn create_topic(&self, request: v1::CreateTopicRequest) -> Result<v1::CreateTopicResponse> {
+        self.node.metadata.create_topic(request).await
+    }
+
+    pub async fn list_topics(&self, request: v1::ListTopicsRequest) -> Result<v1::ListTopicsResponse> {
+        Ok(self.node.metadata.list_topics(request))
+    }
+
+    pub async fn describe_topic(
+        &self,
+        request: v1::DescribeTopicRequest,
+    ) -> Result<v1::DescribeTopicResponse> {
+        self.node.describe_topic(request).await
+    }
+
+    pub async fn alter_topic(&self, request: v1::AlterTopicRequest) -> Result<v1::AlterTopicResponse> {
+        self.node.metadata.alter_topic(request).await
+    }
+
+    pub async fn delete_topic(&self, request: v1::DeleteTopicRequest) -> Result<v1::DeleteTopicResponse> {
+        self.node.delete_topic(request).await
+    }
+
+    pub async fn put_definition(
+        &self,
+        request: v1::PutDefinitionRequest,
+    ) -> Result<v1::PutDefinitionResponse> {
+        self.node.put_definition(request).await
     }
 
     pub async fn list_definitions(
         &self,
         request: v1::ListDefinitionsRequest,
     ) -> Result<v1::ListDefinitionsResponse> {
-        let _ = request;
-        starting()
+        self.node.metadata.list_definitions(&request)
     }
 
     pub async fn delete_definition(
         &self,
         request: v1::DeleteDefinitionRequest,
     ) -> Result<v1::DeleteDefinitionResponse> {
-        let _ = request;
-        starting()
+        self.node.metadata.delete_definition(request).await
+    }
+
+    pub async fn tier_status(&self, request: v1::TierStatusRequest) -> Result<v1::TierStatusResponse> {
+        self.node.tier_status(request).await
+    }
+
+    pub async fn tier_verify(&self, request: v1::TierVerifyRequest) -> Result<v1::TierVerifyResponse> {
+        self.node.tier_verify(request).await
+    }
+
+    pub async fn tier_restore(&self, request: v1::TierRestoreRequest) -> Result<v1::TierRestoreResponse> {
+        self.node.tier_restore(request).await
+    }
+
+    pub async fn tier_flush(&self, request: v1::TierFlushRequest) -> Result<v1::TierFlushResponse> {
+        self.node.tier_flush(request).await
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct PartitionSettings {
     pub(crate) segment_bytes: u64,
     pub(crate) segment_ms: i64,
     pub(crate) max_batch_bytes: usize,
+    /// Whether acknowledged means on disk, or only in the page cache.
+    pub(crate) fsync: bool,
     pub(crate) tiered: bool,
     pub(crate) local_retention_bytes: Option<u64>,
     pub(crate) local_retention_ms: Option<i64>,
@@ -43,6 +45,7 @@ impl PartitionSettings {
             segment_bytes: limit(config.segment_bytes).unwrap_or(u64::MAX),
             segment_ms: if config.segment_ms < 0 { i64::MAX } else { config.segment_ms },
             max_batch_bytes: usize::try_from(config.max_batch_bytes).unwrap_or(usize::MAX),
+            fsync: config.durability != "replicated",
             tiered: config.tiered,
             local_retention_bytes: limit(config.local_retention_bytes),
             local_retention_ms: Some(config.local_retention_ms).filter(|ms| *ms >= 0),

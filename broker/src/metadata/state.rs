@@ -62,6 +62,8 @@ pub(crate) struct State {
     /// By kind and name.
     definitions: Arc<BTreeMap<(String, String), v1::Definition>>,
     producers: Arc<BTreeMap<String, NamedProducer>>,
+    /// The newest epoch of each producer with a name, by its identity.
+    producer_epochs: Arc<BTreeMap<i64, i16>>,
     next_producer_id: i64,
     nodes: Arc<BTreeMap<i32, Node>>,
     system_replicas: Vec<i32>,
@@ -76,6 +78,7 @@ impl Default for State {
             names: Arc::default(),
             definitions: Arc::default(),
             producers: Arc::default(),
+            producer_epochs: Arc::default(),
             next_producer_id: FIRST_PRODUCER_ID,
             nodes: Arc::default(),
             system_replicas: Vec::new(),
@@ -134,6 +137,11 @@ impl State {
 
     pub(crate) fn knows_producer(&self, name: &str) -> bool {
         self.producers.contains_key(name)
+    }
+
+    /// The newest epoch of a producer with a name.
+    pub(crate) fn producer_epoch(&self, producer_id: i64) -> Option<i16> {
+        self.producer_epochs.get(&producer_id).copied()
     }
 
     pub(crate) fn producer_names(&self) -> usize {
@@ -318,6 +326,7 @@ impl State {
             _ => NamedProducer { id: self.take_producer_ids(1)?, epoch: 0 },
         };
         Arc::make_mut(&mut self.producers).insert(name.to_owned(), next);
+        Arc::make_mut(&mut self.producer_epochs).insert(next.id, next.epoch);
         Ok(Event::ProducerAllotted { id: next.id, epoch: next.epoch })
     }
 
@@ -378,6 +387,8 @@ impl State {
             (producer.name.clone(), NamedProducer { id: producer.id, epoch })
         });
         state.producers = Arc::new(producers.collect());
+        let epochs = state.producers.values().map(|producer| (producer.id, producer.epoch));
+        state.producer_epochs = Arc::new(epochs.collect());
         let nodes = snapshot.nodes.iter();
         let nodes = nodes.map(|n| (n.node_id, Node { epoch: n.epoch, started_ms: n.started_ms }));
         state.nodes = Arc::new(nodes.collect());

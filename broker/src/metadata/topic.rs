@@ -54,6 +54,11 @@ impl Topic {
         self.kind != TopicKind::Plain
     }
 
+    /// The node's own.
+    pub(crate) fn is_system(&self) -> bool {
+        self.kind == TopicKind::System
+    }
+
     /// Whether clients may append to it, alter or delete it.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.kind != TopicKind::System {

@@ -16,11 +16,13 @@
 mod build;
 mod compress;
 mod header;
+mod inspect;
 mod read;
 
 pub use build::BatchBuilder;
 pub use compress::Compression;
 pub use header::{BatchHeader, HEADER_BYTES, stamp};
+pub use inspect::{Inspection, inspect};
 pub use read::{batches, position_of, records, validate};
 
 /// Largest uncompressed size of one batch's records that a decoder accepts: 64 MiB.

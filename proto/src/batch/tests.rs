@@ -75,8 +75,9 @@ proptest! {
         let broken = Bytes::from(broken);
         let in_checksum = at >= 17;
         prop_assert!(!in_checksum || validate(&broken).is_err());
-        let _ = super::records(&broken);
-        let _ = position_of(&broken);
+        let (decoded, position) = (super::records(&broken), position_of(&broken));
+        let expected = decoded.is_ok() && position.is_ok();
+        prop_assert_eq!(inspect(&broken).is_ok(), expected, "a walk accepts what decodes: {:?}", decoded);
     }
 
     #[test]
@@ -157,6 +158,21 @@ fn a_position_survives_and_a_lying_flag_is_refused() {
     let mut lying = build(&[Record::new("k", "v", 1)], Compression::None).to_vec();
     lying[21] |= 1;
     assert_eq!(position_of(&Bytes::from(lying)), Err(BatchError::Position));
+}
+
+#[test]
+fn a_walk_finds_the_position_and_the_servers_headers() {
+    let range = PositionRange::new(4, 6).expect("rising");
+    let mut reserved = Record::new("k", "w", 2);
+    reserved.headers.push(Header::new("sunseo.position", "x"));
+    for codec in Compression::ALL {
+        let mut builder = BatchBuilder::new(codec).producer(1, 0, -1).position(range);
+        builder.push(&Record::new("k", "v", 1));
+        let found = inspect(&builder.build()).expect("decodes");
+        assert_eq!(found, Inspection { position: Some(range), reserved_header: None });
+        let found = inspect(&build(std::slice::from_ref(&reserved), codec)).expect("decodes");
+        assert_eq!(found, Inspection { position: None, reserved_header: Some("sunseo.position".to_owned()) });
+    }
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! Topics with the facts of their partitions, and the end of a topic.
+
+use sunseo_proto::PartitionId;
+use sunseo_proto::error::Result;
+use sunseo_proto::v1;
+
+use crate::node::Node;
+
+impl Node {
+    pub(crate) async fn describe_topic(
+        &self,
+        request: v1::DescribeTopicRequest,
+    ) -> Result<v1::DescribeTopicResponse> {
+        let described = self.metadata.described(&request.name)?;
+        let image = self.metadata.image();
+        let ids: Vec<PartitionId> = image.topic(&request.name)?.partition_ids().collect();
+        let facts = {
+            let ids = ids.clone();
+            self.log.call(move |owner| ids.into_iter().map(|id| owner.facts(id)).collect::<Vec<_>>()).await?
+        };
+        let tier = self.reads.tier();
+        let mut partitions = Vec::with_capacity(ids.len());
+        for (id, facts) in ids.into_iter().zip(facts) {
+            let mut description = v1::PartitionDescription { partition: id.partition, ..Default::default() };
+            match (facts, self.partition(id)) {
+                (Ok(facts), Ok(partition)) => {
+                    description.log_start_offset = facts.log_start;
+                    description.local_start_offset = facts.local_start;
+                    description.high_watermark = partition.readable_end().unwrap_or(-1);
+                    description.log_end_offset = facts.end;
+                    description.leader_epoch = partition.leader_epoch();
+                    description.local_bytes = facts.bytes;
+                    description.segments = u32::try_from(facts.segments).unwrap_or(u32::MAX);
+                    description.failed = match (partition.failed(), facts.failed) {
+                        (Some(reason), _) => reason.to_owned(),
+                        (None, reason) => reason.map(|reason| reason.to_string()).unwrap_or_default(),
+                    };
+                }
+                // deleted just now, or its directory could not be opened
+                (Err(error), _) | (_, Err(error)) => description.failed = error.to_string(),
+            }
+            description.offloaded_bytes = tier.as_ref().map_or(0, |tier| tier.offloaded_bytes(id));
+            partitions.push(description);
+        }
+        Ok(v1::DescribeTopicResponse { topic: Some(described), partitions })
+    }
+
+    /// Deletes a topic; its objects in the store follow in the background.
+    pub(crate) async fn delete_topic(
+        &self,
+        request: v1::DeleteTopicRequest,
+    ) -> Result<v1::DeleteTopicResponse> {
+        let id = self.metadata.image().find(&request.name).map(|topic| topic.id);
+        let response = self.metadata.delete_topic(request).await?;
+        if let (Some(id), Some(tier)) = (id, self.reads.tier())
+            && let Err(error) = tier.remove_topic(id).await
+        {
+            // the tier compares its manifest with the topics in every pass
+            tracing::warn!(%error, topic_id = %id, "the objects of a deleted topic are removed later");
+        }
+        Ok(response)
+    }
+}

@@ -1,0 +1,229 @@
+//! Reads of clients: many partitions, within a budget of bytes, waiting for what is not there yet.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sunseo_log::LogError;
+use sunseo_proto::batch;
+use sunseo_proto::error::{Error, ErrorCode, Result};
+use sunseo_proto::{PartitionId, v1};
+use tokio::time::Instant;
+
+use super::check::plain;
+use super::produce::{check_partitions, within};
+use crate::log_thread::stopped;
+use crate::metadata::State;
+use crate::node::Node;
+use crate::reads::{Reads, Wanted, out_of_range};
+
+/// Bytes of a partition's part when the request names none.
+const PARTITION_BYTES_DEFAULT: usize = 1 << 20;
+
+/// What a result takes beside its records.
+const RESULT_BYTES: usize = 128;
+
+/// One partition's answer while it is being made.
+struct Answer {
+    result: v1::FetchResult,
+    /// What there is to read, if there is anything.
+    wanted: Option<Wanted>,
+    fetch_offset: i64,
+}
+
+/// Everything a request asks for, as far as it is there now.
+struct Gathered {
+    answers: Vec<Answer>,
+    bytes: usize,
+    refused: bool,
+}
+
+impl Node {
+    /// Reads; waits up to `max_wait_ms` for `min_bytes`.
+    pub(crate) async fn fetch(&self, request: v1::FetchRequest) -> Result<v1::FetchResponse> {
+        check_partitions(request.partitions.len(), self.limits.request_partitions_max)?;
+        let wait_ms = request.max_wait_ms.min(self.limits.fetch_wait_ms_max);
+        let deadline = Instant::now() + Duration::from_millis(wait_ms.into());
+        let limit = self.limits.fetch_response_bytes_max.min(self.limits.message_bytes_max);
+        let limit = limit.saturating_sub(request.partitions.len() * RESULT_BYTES).max(1);
+        let total_bytes = match request.max_bytes {
+            0 => limit,
+            bytes => (bytes as usize).min(limit),
+        };
+        let min_bytes = (request.min_bytes as usize).min(total_bytes);
+        loop {
+            if self.log.partitions().is_closed() {
+                return Err(stopped());
+            }
+            let ids = self.ids(&request.partitions);
+            let seen = self.log.partitions().committed_bytes(&ids);
+            let gathered = self.gather(&request, total_bytes).await;
+            let enough = gathered.bytes >= min_bytes || gathered.refused;
+            if enough || seen.is_empty() || Instant::now() >= deadline {
+                return Ok(self.respond(request, gathered));
+            }
+            let missing = (min_bytes - gathered.bytes) as u64;
+            // woken or not, what is there by then is the answer
+            let _ = tokio::time::timeout_at(deadline, self.log.partitions().wait(&seen, missing)).await;
+        }
+    }
+
+    fn ids(&self, partitions: &[v1::FetchPartition]) -> Vec<PartitionId> {
+        let image = self.metadata.image();
+        let id = |asked: &v1::FetchPartition| image.topic(&asked.topic).ok()?.partition(asked.partition).ok();
+        partitions.iter().filter_map(id).collect()
+    }
+
+    async fn gather(&self, request: &v1::FetchRequest, total_bytes: usize) -> Gathered {
+        let image = self.metadata.image();
+        let mut answers: Vec<Answer> =
+            request.partitions.iter().enumerate().map(|(at, asked)| self.begin(&image, at, asked)).collect();
+        let mut left = total_bytes;
+        let mut bytes = 0;
+        let mut at = 0;
+        // neighbours that are local are read in one go; those of the object store one by one
+        while let Some(next) = answers.iter().skip(at).position(|answer| answer.wanted.is_some()) {
+            if bytes > 0 && left == 0 {
+                break;
+            }
+            let from = at + next;
+            let (to, reads) = self.read_run(&answers, from, left).await;
+            for (answer, read) in
+                answers[from..to].iter_mut().filter(|answer| answer.wanted.is_some()).zip(reads)
+            {
+                match read {
+                    // a batch that is larger than the room left waits for the next request
+                    Ok(read) if bytes > 0 && read.len() > left => left = 0,
+                    Ok(read) => {
+                        bytes += read.len();
+                        left = left.saturating_sub(read.len());
+                        answer.result.batches = read;
+                    }
+                    Err(error) => answer.result.error = Some(error.into()),
+                }
+            }
+            at = to;
+        }
+        let refused = answers.iter().any(|answer| answer.result.error.is_some());
+        Gathered { answers, bytes, refused }
+    }
+
+    /// Reads from `from` on until the way of reading changes; returns where it stopped and a result for each that wanted one.
+    async fn read_run(&self, answers: &[Answer], from: usize, left: usize) -> (usize, Vec<Result<Bytes>>) {
+        let first = answers[from].wanted.as_ref();
+        if let Some(cold) = first.filter(|wanted| Reads::is_cold(wanted)) {
+            let cold = Wanted { max_bytes: cold.max_bytes.min(left), ..cold.clone() };
+            return (from + 1, vec![self.reads.read(&cold).await]);
+        }
+        let is_cold = |answer: &Answer| answer.wanted.as_ref().is_some_and(Reads::is_cold);
+        let run = answers[from..].iter().position(is_cold).unwrap_or(answers.len() - from);
+        let to = from + run.max(1);
+        let wanted: Vec<Wanted> =
+            answers[from..to].iter().filter_map(|answer| answer.wanted.clone()).collect();
+        let reads = match Reads::read_local(wanted.clone(), left).await {
+            Ok(reads) => reads,
+            Err(error) => return (to, wanted.iter().map(|_| Err(error.clone())).collect()),
+        };
+        let mut results = Vec::with_capacity(reads.len());
+        for (read, wanted) in reads.into_iter().zip(&wanted) {
+            results.push(match read {
+                // evicted just now
+                Err(LogError::NotLocal { .. }) => self.reads.read_cold(wanted).await,
+                read => read.map_err(Error::from),
+            });
+        }
+        (to, results)
+    }
+
+    /// What is known of a partition before anything is read.
+    fn begin(&self, image: &State, index: usize, asked: &v1::FetchPartition) -> Answer {
+        let mut answer = Answer {
+            result: v1::FetchResult {
+                topic: asked.topic.clone(),
+                partition: asked.partition,
+                high_watermark: -1,
+                log_start_offset: -1,
+                leader_epoch: -1,
+                ..Default::default()
+            },
+            wanted: None,
+            fetch_offset: asked.fetch_offset,
+        };
+        match self.locate(image, asked, &mut answer.result) {
+            Ok(wanted) => answer.wanted = wanted,
+            Err(error) => answer.result.error = Some(within(error, index).into()),
+        }
+        answer
+    }
+
+    fn locate(
+        &self,
+        image: &State,
+        asked: &v1::FetchPartition,
+        result: &mut v1::FetchResult,
+    ) -> Result<Option<Wanted>> {
+        let id = image.topic(&asked.topic)?.partition(asked.partition)?;
+        let partition = self.partition(id)?;
+        let until = partition.readable_end()?;
+        let start = partition.reader.log_start();
+        (result.high_watermark, result.log_start_offset) = (until, start);
+        result.leader_epoch = partition.leader_epoch();
+        check_epoch(asked.current_leader_epoch, result.leader_epoch)?;
+        if asked.fetch_offset < start || asked.fetch_offset > until {
+            return Err(out_of_range(&partition, asked.fetch_offset, start, until));
+        }
+        let max_bytes = match asked.max_bytes {
+            0 => PARTITION_BYTES_DEFAULT,
+            bytes => bytes as usize,
+        };
+        let wanted = Wanted { partition, offset: asked.fetch_offset, until, max_bytes };
+        Ok((asked.fetch_offset < until).then_some(wanted))
+    }
+
+    fn respond(&self, request: v1::FetchRequest, gathered: Gathered) -> v1::FetchResponse {
+        let Gathered { mut answers, bytes, .. } = gathered;
+        metrics::counter!("sunseo_fetch_bytes_total").increment(bytes as u64);
+        if request.as_records {
+            // a batch may be larger as records than it was; the largest single one still fits
+            let overhead = request.partitions.len() * RESULT_BYTES;
+            let mut left = self.limits.message_bytes_max.saturating_sub(overhead);
+            answers.iter_mut().for_each(|answer| as_records(answer, &mut left));
+        }
+        let results = answers.into_iter().map(|answer| answer.result).collect();
+        v1::FetchResponse { correlation_id: request.correlation_id, results, error: None }
+    }
+}
+
+/// -1 is not checked.
+fn check_epoch(theirs: i32, ours: i32) -> Result<()> {
+    if theirs < 0 || theirs == ours {
+        return Ok(());
+    }
+    let code = if theirs < ours { ErrorCode::FencedLeaderEpoch } else { ErrorCode::NotLeader };
+    let message = format!("leader epoch {theirs} is not the current one, {ours}: refresh the metadata");
+    Err(Error::new(code, message).at("current_leader_epoch"))
+}
+
+/// Batches to plain records, from the offset that was asked for, at least one in all and never more than fit into a message.
+fn as_records(answer: &mut Answer, left: &mut usize) {
+    let batches = std::mem::take(&mut answer.result.batches);
+    for batch in batch::batches(batches) {
+        let records = batch.and_then(|(_, batch)| batch::records(&batch));
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => {
+                answer.result.error = Some(Error::new(ErrorCode::CorruptLog, error.to_string()).into());
+                return;
+            }
+        };
+        for record in records.into_iter().filter(|record| record.offset >= answer.fetch_offset) {
+            let record = plain(record);
+            let bytes = prost::Message::encoded_len(&record) + 8;
+            if bytes > *left {
+                *left = 0;
+                return;
+            }
+            *left -= bytes;
+            answer.result.records.push(record);
+        }
+    }
+}

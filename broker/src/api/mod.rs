@@ -1,0 +1,8 @@
+//! The requests, one file for each family: check, ask the owner, answer.
+
+pub(crate) mod check;
+mod describe;
+mod fetch;
+mod offsets;
+pub(crate) mod produce;
+mod tier;

@@ -1,0 +1,144 @@
+//! Offsets by time, and producers' identities.
+
+use bytes::Bytes;
+use sunseo_log::TimedOffset;
+use sunseo_proto::batch;
+use sunseo_proto::error::{Error, Result};
+use sunseo_proto::v1;
+
+use super::produce::{check_partitions, within};
+use crate::metadata::State;
+use crate::node::Node;
+use crate::reads::Wanted;
+
+/// The end: the high watermark.
+const END: i64 = -1;
+/// The start of the log.
+const START: i64 = -2;
+const NO_OFFSET: i64 = -1;
+
+/// Bytes that are read at once while a timestamp is looked for among offloaded records.
+const SCAN_BYTES: usize = 1 << 20;
+
+impl Node {
+    pub(crate) async fn list_offsets(
+        &self,
+        request: v1::ListOffsetsRequest,
+    ) -> Result<v1::ListOffsetsResponse> {
+        check_partitions(request.partitions.len(), self.limits.request_partitions_max)?;
+        let image = self.metadata.image();
+        let mut results = Vec::with_capacity(request.partitions.len());
+        for (index, asked) in request.partitions.into_iter().enumerate() {
+            let mut result = v1::ListOffsetsResult {
+                offset: NO_OFFSET,
+                timestamp_ms: -1,
+                leader_epoch: -1,
+                partition: asked.partition,
+                ..Default::default()
+            };
+            if let Err(error) = self.find_offset(&image, &asked, &mut result).await {
+                result.error = Some(within(error, index).into());
+            }
+            result.topic = asked.topic;
+            results.push(result);
+        }
+        Ok(v1::ListOffsetsResponse { results })
+    }
+
+    async fn find_offset(
+        &self,
+        image: &State,
+        asked: &v1::ListOffsetsPartition,
+        result: &mut v1::ListOffsetsResult,
+    ) -> Result<()> {
+        let partition = self.partition(image.topic(&asked.topic)?.partition(asked.partition)?)?;
+        let until = partition.readable_end()?;
+        result.leader_epoch = partition.leader_epoch();
+        match asked.timestamp_ms {
+            END => result.offset = until,
+            START => result.offset = partition.reader.log_start(),
+            timestamp_ms if timestamp_ms >= 0 => {
+                let all = Wanted { partition, offset: 0, until, max_bytes: SCAN_BYTES };
+                let found = self.find_by_time(all, timestamp_ms).await?;
+                if let Some(found) = found.filter(|found| found.offset < until) {
+                    (result.offset, result.timestamp_ms) = (found.offset, found.timestamp_ms);
+                }
+            }
+            other => {
+                let message = format!(
+                    "timestamp {other} is none: send milliseconds since 1970, -1 for the end, -2 for the start"
+                );
+                return Err(Error::invalid("timestamp_ms", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first record at or after a time: among the offloaded ones, then on the disk.
+    async fn find_by_time(&self, all: Wanted, timestamp_ms: i64) -> Result<Option<TimedOffset>> {
+        let local_start = all.partition.reader.local_start();
+        if let Some(tier) = self.reads.tier()
+            && all.partition.reader.log_start() < local_start
+            && let Some(near) = Box::pin(tier.offset_for_time(all.partition.id, timestamp_ms)).await?
+            && near < local_start
+        {
+            let from = near.max(all.partition.reader.log_start());
+            let found = self.scan(Wanted { offset: from, ..all.clone() }, local_start, timestamp_ms).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        let task = tokio::task::spawn_blocking(move || all.partition.reader.find_by_time(timestamp_ms));
+        let found =
+            task.await.map_err(|error| Error::internal(format!("a look into the log's index: {error}")))?;
+        Ok(found?)
+    }
+
+    async fn scan(&self, mut wanted: Wanted, end: i64, timestamp_ms: i64) -> Result<Option<TimedOffset>> {
+        let start = wanted.offset;
+        while wanted.offset < end {
+            let bytes = self.reads.read(&wanted).await?;
+            let (found, next) = first_at(bytes, start, timestamp_ms)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            if next <= wanted.offset {
+                break;
+            }
+            wanted.offset = next;
+        }
+        Ok(None)
+    }
+
+    /// Gives a producer its identity. When it returns, everything an earlier instance of the same name got into a log is readable, and
+    /// nothing of it gets in any more: appends check the epoch where their order is decided.
+    pub(crate) async fn init_producer(
+        &self,
+        request: v1::InitProducerRequest,
+    ) -> Result<v1::InitProducerResponse> {
+        let named = !request.name.is_empty();
+        let response = self.metadata.init_producer(request).await?;
+        if named {
+            self.log.commit(None, |_| Ok(())).await?;
+        }
+        Ok(response)
+    }
+}
+
+/// The first record from `start` on at or after a time, and the offset after the batches.
+fn first_at(bytes: Bytes, start: i64, timestamp_ms: i64) -> Result<(Option<TimedOffset>, i64)> {
+    let mut next = -1;
+    for batch in batch::batches(bytes) {
+        let (header, batch) = batch?;
+        next = header.next_offset();
+        if header.max_timestamp < timestamp_ms {
+            continue;
+        }
+        let records = batch::records(&batch)?;
+        let found = records.iter().find(|r| r.offset >= start && r.timestamp_ms >= timestamp_ms);
+        if let Some(found) = found {
+            return Ok((Some(TimedOffset { offset: found.offset, timestamp_ms: found.timestamp_ms }), next));
+        }
+    }
+    Ok((None, next))
+}

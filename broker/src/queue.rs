@@ -1,0 +1,127 @@
+//! What waits for the log's thread.
+//!
+//! Its bound is not here but in front of it: appends are inside the byte limits of [`crate::gate`], and everything else is sent by a task
+//! that awaits the answer before it sends more. So a push never blocks, which matters because the thread itself pushes when it
+//! gives room back to those who wait for it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Has a size; the commands of one group commit together stay below a limit.
+pub(crate) trait Weigh {
+    fn bytes(&self) -> usize;
+}
+
+#[derive(Debug)]
+struct State<T> {
+    waiting: VecDeque<T>,
+    closed: bool,
+}
+
+/// A queue with many senders and one receiver. Clones share it.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    shared: Arc<(Mutex<State<T>>, Condvar)>,
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        let state = State { waiting: VecDeque::new(), closed: false };
+        Self { shared: Arc::new((Mutex::new(state), Condvar::new())) }
+    }
+}
+
+impl<T: Weigh> Queue<T> {
+    /// Appends a command; after [`Queue::close`] it is dropped, which its sender sees as an answer that never comes.
+    pub(crate) fn push(&self, command: T) {
+        let mut state = self.state();
+        if state.closed {
+            drop(state);
+            drop(command);
+            return;
+        }
+        state.waiting.push_back(command);
+        drop(state);
+        self.shared.1.notify_one();
+    }
+
+    /// Waits for commands and takes all that wait, up to `bytes_max` and at least one; `None` after [`Queue::close`].
+    pub(crate) fn take(&self, bytes_max: usize) -> Option<Vec<T>> {
+        let mut state = self.state();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if !state.waiting.is_empty() {
+                break;
+            }
+            state = self.shared.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut bytes = 0_usize;
+        let fits = |command: &&T| {
+            bytes = bytes.saturating_add(command.bytes());
+            bytes <= bytes_max
+        };
+        let count = state.waiting.iter().take_while(fits).count().max(1);
+        Some(state.waiting.drain(..count).collect())
+    }
+
+    /// Ends the queue at once; what still waits is dropped.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        self.shared.1.notify_all();
+        // their owners may push again while they are dropped
+        drop(waiting);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        // nothing panics while it holds the lock
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Weigh for usize {
+        fn bytes(&self) -> usize {
+            *self
+        }
+    }
+
+    #[test]
+    fn what_waits_is_taken_together_up_to_the_limit_and_at_least_one() {
+        let queue = Queue::default();
+        [3, 4, 5, 100, 1].into_iter().for_each(|command| queue.push(command));
+        assert_eq!(queue.take(10), Some(vec![3, 4]));
+        assert_eq!(queue.take(10), Some(vec![5]));
+        assert_eq!(queue.take(10), Some(vec![100]));
+        assert_eq!(queue.take(10), Some(vec![1]));
+    }
+
+    #[test]
+    fn a_closed_queue_ends_the_receiver_and_drops_what_waits() {
+        let queue = Queue::default();
+        queue.push(1);
+        let waiting = std::thread::spawn({
+            let queue = queue.clone();
+            move || std::iter::from_fn(|| queue.take(10)).flatten().collect::<Vec<usize>>()
+        });
+        queue.push(2);
+        queue.close();
+        queue.push(3);
+        let taken = waiting.join().expect("ends");
+        assert!(taken.iter().all(|command| *command < 3), "{taken:?}");
+        assert_eq!(queue.take(10), None);
+    }
+}
