@@ -1,16 +1,18 @@
 //! The stream engine: a topology of typed operators, run as tasks with exactly-once state.
 //!
 //! The pure half (no IO, no clock, no random number):
-//! - `dsl`: how a user writes a pipeline. [`serde`]: keys and values as bytes and as JSON.
-//! - `topology`: the graph with its stable ids; validation, description, difference between two versions.
+//! - [`dsl`]: how a user writes a pipeline. [`serde`]: keys and values as bytes and as JSON.
+//! - [`topology`]: the graph with its stable ids; validation, description, difference between two versions.
 //! - [`plan`]: graph to sub-topologies, stores and internal topics.
 //! - [`task`]: one sub-topology on one partition, records in, records out, over a [`StateAccess`].
-//! - `ops`: the operators, one a file. [`time`]: stream time and which input is read next.
+//! - `ops` (not public): the operators, one a file. [`time`]: stream time and which input is read next.
 //! - `driver`: runs a topology in memory with partitions, virtual time and crashes; [`state`] holds its store.
 
 pub mod config;
+pub mod dsl;
 mod engine;
 pub mod grpc;
+mod ops;
 pub mod plan;
 #[allow(dead_code)] // used when pipelines run
 mod runtime;
@@ -23,8 +25,10 @@ pub mod task;
 #[allow(dead_code)] // used when pipelines run
 mod testing;
 pub mod time;
+pub mod topology;
 
 pub use config::{DeployOptions, EngineConfig};
+pub use dsl::{Stream, Table, TopologyBuilder};
 pub use engine::Engine;
 pub use plan::Plan;
 pub use serde::{Field, Json, Serde, UserError, UserResult};
@@ -32,3 +36,4 @@ pub use state::StateAccess;
 pub use task::{
     InputRecord, OutputRecord, Punctuation, SinkIndex, SourceIndex, StoreIndex, TaskCore, TaskMeta,
 };
+pub use topology::Topology;

@@ -3,6 +3,8 @@
 //! Invariant: encoding is a function of the value (a key finds its partition and its row by its bytes). A type whose JSON
 //! holds a map with random order must not be a key.
 
+pub(crate) mod datum;
+
 use std::fmt;
 
 use bytes::Bytes;

@@ -5,11 +5,19 @@
 //!
 //! Not here: creating topics, placing tasks.
 
+mod build;
+mod partitions;
 mod store;
+pub(crate) mod wiring;
 
+use std::sync::Arc;
+
+pub(crate) use store::split_timestamped;
 pub use store::{StoreFormat, StoreSpec};
 
 use crate::task::{SinkIndex, SourceIndex, StoreIndex};
+use crate::topology::Topology;
+use wiring::Wiring;
 
 /// A topology together with the partition counts of its topics.
 #[derive(Clone, Debug)]
@@ -21,6 +29,7 @@ pub struct Plan {
     pub stores: Vec<StoreSpec>,
     /// Topics that the engine must create before tasks start; their names derive from operator ids.
     pub repartition_topics: Vec<RepartitionTopic>,
+    pub(crate) topology: Topology,
 }
 
 /// A topic between two sub-topologies.
@@ -42,6 +51,7 @@ pub struct SubTopology {
     pub sources: Vec<SourceSpec>,
     pub sinks: Vec<SinkSpec>,
     pub stores: Vec<StoreIndex>,
+    pub(crate) wiring: Arc<Wiring>,
 }
 
 /// An input of a sub-topology.

@@ -7,7 +7,10 @@
 //! Not here: where inputs come from, how state and outputs are committed.
 
 mod core;
+pub mod dead_letter;
+mod dispatch;
 mod record;
+mod scope;
 
 pub use core::TaskCore;
 pub use record::{
