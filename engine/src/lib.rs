@@ -7,6 +7,11 @@
 //! - [`task`]: one sub-topology on one partition, records in, records out, over a [`StateAccess`].
 //! - `ops` (not public): the operators, one a file. [`time`]: stream time and which input is read next.
 //! - `driver`: runs a topology in memory with partitions, virtual time and crashes; [`state`] holds its store.
+//!
+//! The running half:
+//! - [`Engine`]: deploys pipelines, runs their tasks, answers about them; [`grpc`] serves it, [`config`] sizes it.
+//! - `runtime`: tasks, their logs, what they forward, and how they come back. `store`: the database under them.
+//! - [`query`]: live reads of what is committed.
 
 pub mod config;
 pub mod dsl;
@@ -14,15 +19,13 @@ mod engine;
 pub mod grpc;
 mod ops;
 pub mod plan;
-#[allow(dead_code)] // used when pipelines run
+pub mod query;
 mod runtime;
 pub mod serde;
 pub mod state;
-#[allow(dead_code)] // used when pipelines run
 mod store;
 pub mod task;
 #[cfg(test)]
-#[allow(dead_code)] // used when pipelines run
 mod testing;
 pub mod time;
 pub mod topology;

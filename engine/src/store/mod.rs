@@ -3,3 +3,5 @@
 pub(crate) mod db;
 pub(crate) mod overlay;
 pub(crate) mod position;
+#[cfg(test)]
+mod tests;

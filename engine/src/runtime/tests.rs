@@ -1,0 +1,162 @@
+//! Task log, forwarder and inputs over a broker in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sunseo_client::Client;
+use sunseo_client::positioned::PositionedConfig;
+use sunseo_proto::{ErrorCode, Record};
+
+use super::commit::{Commit, CommitHead, Output};
+use super::entry::{Assembler, Entry};
+use super::forward::{Forwarder, Outputs};
+use super::input::{Input, Inputs};
+use super::log::{self, LogPlace, TaskLog};
+use crate::task::SourceIndex;
+use crate::testing::{Faults, MemoryTransport};
+
+fn client(transport: &MemoryTransport) -> Client {
+    Client::new(Arc::new(transport.clone()))
+}
+
+fn place() -> LogPlace {
+    LogPlace { topic: "log".into(), partition: 0 }
+}
+
+async fn begin(client: &Client) -> TaskLog {
+    let producer =
+        super::retry::again(|| client.positioned("engine/day/0/orders/0")).await.expect("an epoch");
+    TaskLog::begin(client, producer, place()).await.expect("begins").with_piece_bytes(40)
+}
+
+fn commit(number: i64, outputs: usize) -> Commit {
+    let head = CommitHead {
+        number,
+        inputs: Vec::new(),
+        meta: Vec::new().into(),
+        stream_time_ms: 0,
+        processed: 0,
+        dead_letters: 0,
+        first_output: number * 10,
+        forwarded: 0,
+    };
+    let outputs = (0..outputs as i64).map(|n| output(number * 10 + n)).collect();
+    Commit { head, deltas: Vec::new(), outputs }
+}
+
+fn output(number: i64) -> Output {
+    let record = Record::new(format!("key-{number}"), number.to_string(), number);
+    Output { topic: "out".into(), partition: (number % 3) as i32, record }
+}
+
+async fn found(client: &Client, end: i64) -> Vec<i64> {
+    let (mut assembler, mut numbers) = (Assembler::default(), Vec::new());
+    let each = |offset, entry: Entry| {
+        if let Some(found) = assembler.take(offset, entry)? {
+            assert_eq!(found.commit.outputs.len() as i64, found.commit.head.number % 4, "whole commits only");
+            numbers.push(found.commit.head.number);
+        }
+        Ok(())
+    };
+    log::read(client, &place(), (0, end), each).await.expect("reads");
+    numbers
+}
+
+/// Incarnations that each append some commits and stop anywhere in the next one; requests get lost, repeated, late.
+#[tokio::test]
+async fn a_task_log_holds_every_durable_commit_once_and_in_order_whatever_gets_lost() {
+    for seed in 0..6 {
+        let transport = MemoryTransport::new(seed).with_topics(&[("log", 1)]);
+        transport.broker().faults = Faults::many();
+        let client = client(&transport);
+        let mut durable = 0;
+        for incarnation in 0..4 {
+            let mut log = begin(&client).await;
+            let known = found(&client, log.end()).await;
+            let next = known.last().map_or(0, |last| last + 1);
+            assert!(next >= durable, "seed {seed}: commit {durable} was durable and is gone");
+            assert_eq!(known, (0..next).collect::<Vec<_>>(), "seed {seed}");
+            for number in next..next + 3 {
+                let (span, append) =
+                    log.append(number, commit(number, number as usize % 4).encode()).expect("small");
+                append.await.expect("durable");
+                durable = number + 1;
+                assert_eq!(span.next_offset, log.end(), "seed {seed}");
+            }
+            let end = transport.len("log") as i64;
+            assert_eq!(end, log.end(), "seed {seed} incarnation {incarnation}: offsets are counted right");
+            // the crash: an append that may land in part, or late
+            let (_, append) =
+                log.append(durable, commit(durable, durable as usize % 4).encode()).expect("small");
+            let _ = tokio::time::timeout(Duration::from_millis(seed % 3), append).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_incarnation_is_fenced_by_the_first_record_of_a_later_one() {
+    let transport = MemoryTransport::new(1).with_topics(&[("log", 1)]);
+    let client = client(&transport);
+    let mut old = begin(&client).await;
+    let _new = begin(&client).await;
+    let before = transport.len("log");
+    let (_, append) = old.append(0, commit(0, 3).encode()).expect("small");
+    assert_eq!(append.await.map_err(|error| error.code), Err(ErrorCode::ProducerFenced));
+    assert_eq!(transport.len("log"), before);
+}
+
+#[tokio::test]
+async fn outputs_land_once_and_in_order_however_often_they_are_forwarded() {
+    for seed in 0..6 {
+        let transport = MemoryTransport::new(seed).with_topics(&[("out", 3)]);
+        transport.broker().faults = Faults::many();
+        let client = client(&transport);
+        let jobs = |from: i64| {
+            (from..12)
+                .map(|n| Outputs { first: n * 10, outputs: (n * 10..n * 10 + 10).map(output).collect() })
+        };
+        for from in [0, 0, 5, 3] {
+            let producer =
+                super::retry::again(|| client.positioned_with("task", PositionedConfig::default()))
+                    .await
+                    .expect("an epoch");
+            let mut forwarder = Forwarder::start(producer, from * 10);
+            let some = if from == 3 { 9 } else { 4 };
+            for job in jobs(from).take(some) {
+                forwarder.send(job).await.expect("runs");
+            }
+            if from == 3 {
+                forwarder.drain().await.expect("forwards");
+            } else {
+                // dropped: a crash
+                tokio::time::sleep(Duration::from_millis(seed)).await;
+            }
+        }
+        for (partition, records) in transport.records("out").iter().enumerate() {
+            let numbers: Vec<i64> = records.iter().map(|record| record.timestamp_ms).collect();
+            let expected: Vec<i64> = (0..120).filter(|n| n % 3 == partition as i64).collect();
+            assert_eq!(numbers, expected, "seed {seed} partition {partition}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn inputs_come_in_the_order_of_time_and_the_positions_of_batches_do_not_show() {
+    let transport = MemoryTransport::new(1).with_topics(&[("a", 1), ("b", 1)]);
+    for n in 0..50_i64 {
+        transport.put("a", &Record::new("k", "a", n * 3));
+        transport.put("b", &Record::new("k", "b", n * 2));
+    }
+    let input = |source, topic: &str| Input::new(SourceIndex(source), topic.to_owned(), 0, 0);
+    let transport = Arc::new(transport);
+    let mut inputs = Inputs::new(transport, vec![input(0, "a"), input(1, "b")], 4096, Duration::from_secs(1));
+    let mut taken = Vec::new();
+    while taken.len() < 100 {
+        inputs.fetch().await.expect("fetches");
+        inputs.take(7, &mut taken);
+    }
+    let times: Vec<_> = taken.iter().map(|record| record.timestamp_ms).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    assert!(inputs.is_caught_up());
+    assert_eq!(inputs.offsets().iter().map(|input| input.next_offset).collect::<Vec<_>>(), [50, 50]);
+}
