@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use crate::error::{DemoError, Result};
+use crate::regions::RegionSource;
+use crate::simulator::Day;
 
 /// How fast the day is played.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,6 +103,26 @@ impl DemoConfig {
             return Err(DemoError::config("partitions", self.partitions, remedy));
         }
         Ok(())
+    }
+
+    /// Where the districts come from; the node's pipeline needs the same ones.
+    #[must_use]
+    pub fn region_source(&self) -> RegionSource {
+        match &self.regions {
+            Some(path) => RegionSource::File(path.clone()),
+            None => RegionSource::Generated { seed: self.seed },
+        }
+    }
+
+    /// The day to be played.
+    #[must_use]
+    pub fn day(&self) -> Day {
+        Day {
+            deliveries: self.deliveries,
+            riders: self.riders,
+            gps_points_per_rider: self.gps_points_per_rider,
+            seed: self.seed,
+        }
     }
 }
 

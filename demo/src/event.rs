@@ -231,6 +231,13 @@ pub struct Counted {
     pub entered_ms: i64,
 }
 
+/// Key of the counts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DistrictStatus {
+    pub district: String,
+    pub status: Status,
+}
+
 /// Where a rider is and what they carry, after every change, keyed by `rider`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RiderSnapshot {

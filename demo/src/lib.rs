@@ -5,7 +5,7 @@
 //! - [`truth`]: what the world must look like after those steps, folded from the steps alone; the rules are written there.
 //! - [`app`]: the ordering application: business row and outbox row in one SQLite transaction.
 //! - [`topology`]: the pipeline that runs inside the node.
-//! - [`run`]: drives the day against a [`Node`], then compares everything with the truth ([`verify`]) and reports.
+//! - [`run()`]: drives the day against a [`Node`], then compares everything with the truth ([`verify`]) and reports.
 //!
 //! The simulator never looks at the node and the node never sees the simulator: they meet only in the comparison.
 //!
@@ -22,7 +22,9 @@ pub mod report;
 pub mod run;
 pub mod simulator;
 pub mod topics;
+pub mod topology;
 pub mod truth;
+pub mod verify;
 
 pub use config::{DemoConfig, Rate};
 pub use error::{DemoError, Result};

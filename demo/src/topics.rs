@@ -17,6 +17,11 @@ pub const DELIVERY_SUMMARY: &str = "delivery-summary";
 /// Records the pipeline could not handle.
 pub const DEAD_LETTER: &str = "delivery-day-dead-letter";
 
+/// Store of the counts by district and status, queried live.
+pub const COUNTS_STORE: &str = "deliveries-by-district";
+/// Store of the events of deliveries that have not ended.
+pub const EVENTS_STORE: &str = "delivery-events";
+
 /// The outbox source.
 pub const SOURCE: &str = "orders";
 /// Outbox tables of the application are this and a number.

@@ -149,6 +149,12 @@ impl Simulator {
         simulator
     }
 
+    /// Every so many-th order is a canary: one of the operator's own shop outside the city, cancelled at once.
+    #[must_use]
+    pub fn canary_every(&self) -> u32 {
+        self.day.canary_every()
+    }
+
     fn schedule(&mut self, at_ms: i64, due: Due) {
         self.scheduled += 1;
         self.due.push(Reverse((at_ms, self.scheduled, due)));
