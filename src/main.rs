@@ -4,11 +4,12 @@
 //! - [`assemble`]: the only place that knows every part of the server. [`door`]: the broker as the clients' transport.
 //! - [`http`]: health, metrics and the JSON API, a client of the server like any other. [`json`]: the JSON they share.
 //! - [`grpc`]: the gRPC server. [`pipelines`]: the pipelines that come with the binary.
-//! - [`node`]: the nodes that the demo runs on.
+//! - [`node`]: the nodes that the demo runs on. [`bench`]: the measurements.
 //!
 //! Not here: anything that decides about records; that is the libraries' business.
 
 mod assemble;
+mod bench;
 mod cli;
 mod config;
 mod door;

@@ -9,6 +9,7 @@ use sunseo_demo::{DemoConfig, Progress, Rate, Report, topics};
 
 use super::Context;
 use super::failure::{Failure, Outcome};
+use super::output;
 use super::progress::Stages;
 use super::stop::Stop;
 use crate::config::NodeConfig;
@@ -163,7 +164,7 @@ fn show(context: &mut Context, report: &Report) -> Outcome {
     };
     let rows = report.checks.iter().map(check).collect();
     context.output.report(&["COMPARISON", ">EXPECTED", ">ACTUAL", ""], rows)?;
-    let figure = |(name, value): (&String, &f64)| vec![name.clone(), figure(*value)];
+    let figure = |(name, value): (&String, &f64)| vec![name.clone(), output::figure(*value)];
     context.output.report(&["FIGURE", ">VALUE"], report.figures.iter().map(figure).collect())?;
     let different = report.checks.iter().filter(|check| !check.ok).count();
     let total = report.checks.len();
@@ -173,13 +174,4 @@ fn show(context: &mut Context, report: &Report) -> Outcome {
         format!("{different} of {total} comparisons differ (seed {})", report.seed)
     };
     Ok(context.output.line(verdict)?)
-}
-
-/// No more digits than mean something.
-fn figure(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
-        size if size >= 1.0 => format!("{value:.2}"),
-        _ => format!("{value:.4}"),
-    }
 }

@@ -4,11 +4,12 @@
 //! What is printed on stdout is meant for pipes; a reader that goes away ends a command quietly.
 
 mod archive;
+mod bench;
 mod completions;
 mod consume;
 mod demo;
 mod dev;
-mod failure;
+pub mod failure;
 mod format;
 mod group;
 mod log;
@@ -18,7 +19,7 @@ mod output;
 mod pipeline;
 mod place;
 mod produce;
-mod progress;
+pub mod progress;
 mod query;
 mod stop;
 mod tier;
@@ -95,6 +96,9 @@ enum Command {
     /// Tables that are written as Parquet
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Measure a server, or a node of its own
+    #[command(subcommand)]
+    Bench(crate::bench::Command),
     /// Read the files of a node that is not running
     #[command(subcommand)]
     Log(log::Command),
@@ -157,6 +161,7 @@ async fn run(command: Command, context: &mut Context) -> Outcome {
         Command::Query(arguments) => query::run(arguments, context).await,
         Command::Tier(command) => tier::run(command, context).await,
         Command::Archive(command) => archive::run(command, context).await,
+        Command::Bench(command) => bench::run(command, context).await,
         Command::Log(command) => log::run(command, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
     }

@@ -108,6 +108,15 @@ pub fn bytes(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// No more digits than mean something.
+pub fn figure(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
 /// An error inside an answer, empty when there is none.
 pub fn error_text(error: Option<&sunseo_proto::v1::Error>) -> String {
     error.map_or_else(String::new, |error| format!("{} ({})", error.message, error.code))

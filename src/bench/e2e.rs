@@ -1,0 +1,168 @@
+//! Open loop: records have a time at which they should be sent, and their latency counts from it, whether or not the sender was late.
+//! So a server that stops for a second shows as a second in every record of it, not in one (no coordinated omission).
+//!
+//! The sender wakes every millisecond: up to one is in every figure.
+
+use std::time::Duration;
+
+use clap::Args;
+use sunseo_client::{Client, ConsumerConfig, StartFrom};
+use sunseo_proto::clock::{Clock as _, SystemClock};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::histogram::Histogram;
+use super::load::{Load, stamp_of};
+use super::produce::micros;
+use super::target::Target;
+use super::{Common, KEY_BYTES, Report};
+use crate::cli::failure::{Failure, Outcome};
+
+/// How often a sender looks what is due.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Longest wait for what is still on its way at the end.
+const DRAIN: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    /// Records a second, over all producers
+    #[arg(long, default_value_t = 20_000.0, value_name = "RECORDS")]
+    rate: f64,
+}
+
+pub async fn run(arguments: &Arguments, target: &Target, report: &mut Report) -> Outcome {
+    if !(arguments.rate.is_finite() && arguments.rate >= 1.0) {
+        return Err(Failure::usage(format!(
+            "--rate is {}: use records a second, at least 1",
+            arguments.rate
+        )));
+    }
+    let admin = Client::connect(target.address.clone()).await?;
+    let topic = target.topic(&admin, &arguments.common, "e2e").await?;
+    let outcome = Box::pin(measure(arguments, target, (&admin, &topic), report)).await;
+    admin.admin().delete_topic(&topic).await?;
+    outcome
+}
+
+async fn measure(
+    arguments: &Arguments,
+    target: &Target,
+    (admin, topic): (&Client, &str),
+    report: &mut Report,
+) -> Outcome {
+    let common = &arguments.common;
+    report.durability(admin, topic).await?;
+    report.fact("rate_records_per_s", arguments.rate);
+    let client = Client::connect(target.address.clone()).await?;
+    let mut config = ConsumerConfig::topics([topic]).from(StartFrom::Start);
+    config.fetch_wait = Duration::from_secs(5);
+    let consumer = client.consumer(config).await?;
+    let start = Instant::now();
+    let warm_up = Duration::from_secs(common.warm_up);
+    let end = warm_up + Duration::from_secs(common.duration);
+    let all_sent = CancellationToken::new();
+    let receiving = receive(consumer, start, warm_up, all_sent.clone());
+    let receiver = AbortOnDropHandle::new(tokio::spawn(receiving));
+    let mut senders = Vec::new();
+    for (number, client) in common.connections(target, common.producers).await?.into_iter().enumerate() {
+        let plan = Plan {
+            topic: topic.to_owned(),
+            start,
+            end,
+            interval: Duration::from_secs_f64(common.producers as f64 / arguments.rate),
+            // producers take turns
+            first: Duration::from_secs_f64(number as f64 / arguments.rate),
+        };
+        let load = Load::new(number as u64, common.record_bytes);
+        let producer = client.producer(common.producer())?;
+        senders.push(AbortOnDropHandle::new(tokio::spawn(send(plan, producer, load))));
+    }
+    target.live.set_message(format!("sending {:.0} records/s for {} s", arguments.rate, end.as_secs()));
+    let mut sent = 0;
+    for sender in senders {
+        sent += sender.await.map_err(|error| Failure::new(format!("a producer ended: {error}")))??;
+    }
+    all_sent.cancel();
+    let received = receiver.await.map_err(|error| Failure::new(format!("the consumer ended: {error}")))?;
+    let Received { records, times } = received?;
+    if records != sent {
+        return Err(Failure::new(format!("{sent} records were acknowledged, {records} were received")));
+    }
+    report.throughput(times.count(), common.record_bytes + KEY_BYTES, common.duration as f64);
+    report.latency("latency", &times);
+    Ok(())
+}
+
+/// When one producer sends.
+struct Plan {
+    topic: String,
+    start: Instant,
+    end: Duration,
+    interval: Duration,
+    first: Duration,
+}
+
+/// Sends what is due, every tick; how many.
+async fn send(plan: Plan, producer: sunseo_client::Producer, mut load: Load) -> Outcome<u64> {
+    let mut ticks = tokio::time::interval_at(plan.start, TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut number = 0_u32;
+    loop {
+        ticks.tick().await;
+        let (elapsed, now_ms) = (plan.start.elapsed(), SystemClock.now_ms());
+        loop {
+            let due = plan.first + plan.interval * number;
+            if due >= plan.end {
+                producer.close().await?;
+                return Ok(number.into());
+            }
+            if due > elapsed {
+                break;
+            }
+            drop(producer.send(&plan.topic, load.stamped(micros(due), now_ms)).await?);
+            number += 1;
+        }
+    }
+}
+
+struct Received {
+    records: u64,
+    times: Histogram,
+}
+
+/// Receives until everything was sent and nothing more comes.
+async fn receive(
+    mut consumer: sunseo_client::Consumer,
+    start: Instant,
+    warm_up: Duration,
+    all_sent: CancellationToken,
+) -> Outcome<Received> {
+    let (mut received, warm_up) = (Received { records: 0, times: Histogram::default() }, micros(warm_up));
+    let mut last = Instant::now();
+    loop {
+        let batch = consumer.poll(Duration::from_millis(100)).await?;
+        let now = micros(start.elapsed());
+        for consumed in &batch {
+            received.records += 1;
+            if let Some(due) = stamp_of(&consumed.record).filter(|due| *due >= warm_up) {
+                received.times.record(now.saturating_sub(due));
+            }
+        }
+        if !batch.is_empty() {
+            last = Instant::now();
+        }
+        let caught_up = || {
+            consumer.assignment().iter().all(|(topic, partition)| consumer.lag(topic, *partition) == Some(0))
+        };
+        // acknowledged is readable: after the last acknowledgement a fetch that finds nothing is the end
+        let silent = last.elapsed() >= Duration::from_secs(1) && caught_up();
+        if all_sent.is_cancelled() && (silent || last.elapsed() >= DRAIN) {
+            consumer.close().await?;
+            return Ok(received);
+        }
+    }
+}

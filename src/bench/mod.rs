@@ -1,0 +1,171 @@
+//! `sunseo bench`: what one node does, measured from outside through gRPC.
+//!
+//! Against `--server`, or on a node of its own: a child process on a temporary folder, so that its memory is its own. A topic is made for the
+//! run and deleted after it. Figures count payload bytes (keys and values) and say which durability they were made with.
+//! Not here: a comparison with anything else, and micro benches of single parts (`benches/`).
+
+mod consume;
+mod e2e;
+mod histogram;
+mod load;
+mod pipeline;
+mod produce;
+mod report;
+mod target;
+
+use clap::{Args, Subcommand, ValueEnum};
+use sunseo_client::{Client, Compression, ProducerConfig};
+
+pub use self::report::Report;
+use self::target::Target;
+use crate::cli::failure::{Failure, Outcome};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// How many records a second become durable
+    Produce(produce::Arguments),
+    /// How many records a second are read
+    Consume(consume::Arguments),
+    /// Time from the moment a record should be sent until a consumer has it, at a fixed rate
+    E2e(e2e::Arguments),
+    /// How many records a second the pipeline delivery-day handles
+    Pipeline(pipeline::Arguments),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Run on a node of its own, although a server is named
+    #[arg(long)]
+    embedded: bool,
+    /// Bytes of a record's value
+    #[arg(long, default_value_t = 100, value_name = "BYTES")]
+    record_bytes: usize,
+    #[arg(long, default_value_t = 16, value_name = "N", help = "Partitions of the topic")]
+    partitions: i32,
+    /// Connections that send, each with a producer
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    producers: usize,
+    /// Seconds that are measured
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    duration: u64,
+    /// Seconds before that are not
+    #[arg(long, default_value_t = 2, value_name = "SECONDS")]
+    warm_up: u64,
+    /// Milliseconds that a batch waits for more records
+    #[arg(long, default_value_t = 5, value_name = "MS")]
+    linger_ms: u64,
+    /// Bytes at which a batch is closed
+    #[arg(long, default_value_t = 256 << 10, value_name = "BYTES")]
+    batch_bytes: usize,
+    /// Codec of the batches
+    #[arg(long, value_enum, default_value_t = Codec::None)]
+    compression: Codec,
+    /// Durability of the topic
+    #[arg(long, value_enum, default_value_t = Durability::Fsync)]
+    durability: Durability,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Codec {
+    None,
+    Lz4,
+    Zstd,
+    Snappy,
+    Gzip,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Durability {
+    /// Acknowledged is on disk
+    Fsync,
+    /// Acknowledged is in memory of every in-sync replica
+    Replicated,
+}
+
+/// Bytes of a key.
+const KEY_BYTES: usize = 8;
+
+impl Common {
+    fn check(&self) -> Outcome {
+        let range = |name: &str, value: u64, least: u64, most: u64| {
+            if (least..=most).contains(&value) {
+                return Ok(());
+            }
+            Err(Failure::usage(format!("--{name} is {value}: use a value from {least} to {most}")))
+        };
+        range("record-bytes", self.record_bytes as u64, 16, 8 << 20)?;
+        range("partitions", self.partitions.max(0) as u64, 1, 10_000)?;
+        range("producers", self.producers as u64, 1, 256)?;
+        range("duration", self.duration, 1, 86_400)?;
+        range("warm-up", self.warm_up, 0, 3_600)
+    }
+
+    fn durability(&self) -> &'static str {
+        match self.durability {
+            Durability::Fsync => "fsync",
+            Durability::Replicated => "replicated",
+        }
+    }
+
+    fn producer(&self) -> ProducerConfig {
+        let compression = match self.compression {
+            Codec::None => Compression::None,
+            Codec::Lz4 => Compression::Lz4,
+            Codec::Zstd => Compression::Zstd,
+            Codec::Snappy => Compression::Snappy,
+            Codec::Gzip => Compression::Gzip,
+        };
+        ProducerConfig {
+            compression,
+            linger_ms: self.linger_ms,
+            batch_bytes: self.batch_bytes,
+            ..ProducerConfig::default()
+        }
+    }
+
+    /// What was measured, for the report.
+    fn describe(&self, report: &mut Report) {
+        report.fact("record_bytes", self.record_bytes);
+        report.fact("key_bytes", KEY_BYTES);
+        report.fact("partitions", self.partitions);
+        report.fact("producers", self.producers);
+        report.fact("linger_ms", self.linger_ms);
+        report.fact("batch_bytes", self.batch_bytes);
+        report.fact("compression", format!("{:?}", self.compression).to_lowercase());
+    }
+
+    async fn connections(&self, target: &Target, count: usize) -> Outcome<Vec<Client>> {
+        let mut clients = Vec::with_capacity(count);
+        for _ in 0..count {
+            clients.push(Client::connect(target.address.clone()).await?);
+        }
+        Ok(clients)
+    }
+}
+
+/// Measures, and says what was found.
+pub async fn run(command: Command, server: Option<&str>, quiet: bool) -> Outcome<Report> {
+    let common = match &command {
+        Command::Produce(arguments) => &arguments.common,
+        Command::Consume(arguments) => &arguments.common,
+        Command::E2e(arguments) => &arguments.common,
+        Command::Pipeline(arguments) => &arguments.common,
+    };
+    common.check()?;
+    let server = server.filter(|_| !common.embedded);
+    let pipeline = matches!(command, Command::Pipeline(_));
+    let target = Target::open(server, pipeline, common.partitions, quiet).await?;
+    let mut report = Report::new(&target);
+    common.describe(&mut report);
+    let outcome = match &command {
+        Command::Produce(arguments) => Box::pin(produce::run(arguments, &target, &mut report)).await,
+        Command::Consume(arguments) => Box::pin(consume::run(arguments, &target, &mut report)).await,
+        Command::E2e(arguments) => Box::pin(e2e::run(arguments, &target, &mut report)).await,
+        Command::Pipeline(arguments) => Box::pin(pipeline::run(arguments, &target, &mut report)).await,
+    };
+    if let Some(bytes) = target.resident_bytes() {
+        report.figure("node_rss_mb", bytes as f64 / 1e6);
+    }
+    target.close().await?;
+    outcome.map(|()| report)
+}
