@@ -6,7 +6,7 @@
 //! - [`plan`]: graph to sub-topologies, stores and internal topics.
 //! - [`task`]: one sub-topology on one partition, records in, records out, over a [`StateAccess`].
 //! - `ops` (not public): the operators, one a file. [`time`]: stream time and which input is read next.
-//! - `driver`: runs a topology in memory with partitions, virtual time and crashes; [`state`] holds its store.
+//! - [`driver`]: runs a topology in memory with partitions, virtual time and crashes; [`state`] holds its store.
 //!
 //! The running half:
 //! - [`Engine`]: deploys pipelines, runs their tasks, answers about them; [`grpc`] serves it, [`config`] sizes it.
@@ -14,6 +14,7 @@
 //! - [`query`]: live reads of what is committed.
 
 pub mod config;
+pub mod driver;
 pub mod dsl;
 mod engine;
 pub mod grpc;

@@ -19,7 +19,8 @@ use crate::task::{SinkIndex, SourceIndex, StoreIndex};
 use crate::topology::Topology;
 use wiring::Wiring;
 
-/// A topology together with the partition counts of its topics.
+/// A topology together with the partition counts of its topics. See also [`describe`](Plan::describe) and
+/// [`diff`](crate::topology::diff).
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub pipeline: String,

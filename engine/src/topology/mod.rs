@@ -3,8 +3,8 @@
 //! A [`Topology`] is made by the [`dsl`](crate::dsl) and knows no partition counts; those come in when it is planned
 //! ([`Plan::new`](crate::Plan::new)).
 
-// mod describe;
-// mod diff;
+mod describe;
+mod diff;
 pub(crate) mod graph;
 
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, ErrorCode};
 
-// pub use describe::{Description, OperatorDescription, StoreDescription};
-// pub use diff::{Change, ChangeKind, diff};
+pub use describe::{Description, OperatorDescription, StoreDescription};
+pub use diff::{Change, ChangeKind, diff};
 pub use graph::{ErrorPolicy, ID_CHARS_MAX};
 
 use graph::{Body, Graph, Node, StoreDef};
