@@ -78,6 +78,7 @@ impl Engine {
         let handle = self.inner.threads.handle().clone();
         let pipeline = deploy::pipeline((topology, plan), self.inner.shared.clone(), handle, options).await?;
         pipeline.start().await?;
+        pipeline.delete_former_topics().await?;
         let mut pipelines = self.inner.pipelines.write().unwrap_or_else(PoisonError::into_inner);
         pipelines.insert(name, Arc::new(pipeline));
         Ok(())
@@ -151,7 +152,7 @@ impl Engine {
         let pipeline = self.pipeline(name)?;
         Ok(v1::DescribePipelineResponse {
             pipeline: Some(pipeline.summary()),
-            operators: crate::runtime::provisional::operators(&pipeline.plan),
+            operators: deploy::operators(&pipeline.plan),
             tasks: pipeline.tasks(),
             stores: pipeline.queried(None)?.stores(),
         })
@@ -205,6 +206,17 @@ impl Engine {
         futures::future::join_all(pipelines.iter().map(|pipeline| pipeline.stop())).await;
         let db = Arc::clone(&self.inner.shared.db);
         blocking(move || db.flush()).await
+    }
+}
+
+#[cfg(test)]
+impl Engine {
+    /// Ends as a killed process does; what it leaves on disk is copied to `left`.
+    pub(crate) async fn kill(self, left: &std::path::Path) {
+        self.inner.shared.db.copy_files(left);
+        for pipeline in self.pipelines().values() {
+            pipeline.abort().await;
+        }
     }
 }
 

@@ -17,6 +17,8 @@ pub mod config;
 pub mod driver;
 pub mod dsl;
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 pub mod grpc;
 mod ops;
 pub mod plan;

@@ -155,6 +155,10 @@ impl MemoryTransport {
     pub(crate) fn len(&self, topic: &str) -> usize {
         self.broker().topics.get(topic).map_or(0, |t| t.partitions.iter().map(|p| p.end as usize).sum())
     }
+
+    pub(crate) fn topic_names(&self) -> Vec<String> {
+        self.broker().topics.keys().cloned().collect()
+    }
 }
 
 impl Broker {

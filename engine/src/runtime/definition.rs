@@ -10,9 +10,9 @@ use sunseo_client::Client;
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, ErrorCode};
 
-use super::provisional::Description;
 use super::retry::again;
 use crate::plan::Plan;
+use crate::topology::Description;
 
 /// Kind of the definition.
 pub(crate) const KIND: &str = "pipeline";
@@ -40,13 +40,24 @@ pub(crate) fn tasks_of(plan: &Plan) -> BTreeMap<String, i32> {
     plan.sub_topologies.iter().map(|sub| (sub.name.clone(), sub.partitions)).collect()
 }
 
-/// Sub-topologies whose number of tasks is not what it was: keys lie in other partitions now.
-pub(crate) fn repartitioned(old: &Definition, new: &BTreeMap<String, i32>) -> Vec<String> {
-    let differs = |(name, tasks): (&String, &i32)| {
-        let before = old.tasks.get(name).filter(|before| *before != tasks)?;
-        Some(format!("{name} had {before} partitions and has {tasks}"))
+/// Why the task logs of the old version cannot be continued by the new one, as far as the division into tasks goes.
+pub(crate) fn task_problems(old: &BTreeMap<String, i32>, new: &BTreeMap<String, i32>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, tasks) in new {
+        if let Some(before) = old.get(name).filter(|before| *before != tasks) {
+            problems
+                .push(format!("sub-topology {name} had {before} tasks and has {tasks}: keys lie elsewhere"));
+        }
+    }
+    // a task log goes by the name; under another one the same inputs would be read again from their start
+    let missing = |from: &BTreeMap<String, i32>, of: &BTreeMap<String, i32>| -> Vec<String> {
+        of.keys().filter(|name| !from.contains_key(*name)).cloned().collect()
     };
-    new.iter().filter_map(differs).collect()
+    let (gone, come) = (missing(new, old), missing(old, new));
+    if !gone.is_empty() && !come.is_empty() {
+        problems.push(format!("sub-topology {} became {}", gone.join(", "), come.join(", ")));
+    }
+    problems
 }
 
 /// The definition of a pipeline, `None` before its first start.
@@ -80,5 +91,27 @@ pub(crate) async fn save(client: &Client, name: &str, definition: &Definition, e
             _ => Err(error),
         },
         answer => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_go_on_when_names_and_numbers_stay_and_when_some_are_only_added_or_removed() {
+        let tasks =
+            |entries: &[(&str, i32)]| entries.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
+        let old: BTreeMap<String, i32> = tasks(&[("orders", 4), ("riders", 2)]);
+        for fits in [
+            &[("orders", 4), ("riders", 2)][..],
+            &[("orders", 4)],
+            &[("orders", 4), ("riders", 2), ("new", 1)],
+        ] {
+            assert_eq!(task_problems(&old, &tasks(fits)), Vec::<String>::new(), "{fits:?}");
+        }
+        for other in [&[("orders", 8), ("riders", 2)][..], &[("orders", 4), ("couriers", 2)]] {
+            assert_eq!(task_problems(&old, &tasks(other)).len(), 1, "{other:?}");
+        }
     }
 }

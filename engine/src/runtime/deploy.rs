@@ -6,13 +6,12 @@ use sunseo_proto::error::Result;
 use sunseo_proto::{Error, ErrorCode, v1};
 use tokio::runtime::Handle;
 
-use super::definition::{self, Definition, Stored, repartitioned, tasks_of};
+use super::definition::{self, Definition, Stored, task_problems, tasks_of};
 use super::pipeline::Pipeline;
-use super::provisional::{Change, ChangeKind, Description, describe, diff};
 use super::spec::Shared;
 use crate::config::DeployOptions;
 use crate::plan::Plan;
-use crate::topology::Topology;
+use crate::topology::{Change, ChangeKind, Description, OperatorDescription, Topology, diff};
 
 /// The pipeline of a topology, with its definition stored. Nothing runs yet.
 ///
@@ -26,7 +25,7 @@ pub(crate) async fn pipeline(
 ) -> Result<Pipeline> {
     let name = topology.name().to_owned();
     let stored = definition::load(&shared.client, &name).await?;
-    let description = describe(&plan);
+    let description = plan.describe();
     let changes = diff(
         stored.as_ref().map_or(&Description::default(), |stored| &stored.definition.description),
         &description,
@@ -65,10 +64,10 @@ pub(crate) async fn pipeline(
 /// Why the stored state cannot be used by the new topology.
 fn problems(changes: &[Change], old: &Definition, new: &Definition) -> Vec<String> {
     let changed =
-        changes.iter().filter(|change| change.kind == ChangeKind::Changed && !change.state_survives);
+        changes.iter().filter(|change| change.change == ChangeKind::Changed && !change.state_survives);
     changed
         .map(|change| format!("{}: {}", change.id, change.detail))
-        .chain(repartitioned(old, &new.tasks))
+        .chain(task_problems(&old.tasks, &new.tasks))
         .collect()
 }
 
@@ -83,14 +82,20 @@ fn refusal(name: &str, problems: &[String]) -> Error {
 fn message(change: Change) -> v1::PipelineChange {
     v1::PipelineChange {
         id: change.id,
-        change: match change.kind {
-            ChangeKind::Added => "added",
-            ChangeKind::Removed => "removed",
-            ChangeKind::Changed => "changed",
-            ChangeKind::Unchanged => "unchanged",
-        }
-        .to_owned(),
+        change: change.change.as_str().to_owned(),
         state_survives: change.state_survives,
         detail: change.detail,
     }
+}
+
+/// The operators of a pipeline.
+pub(crate) fn operators(plan: &Plan) -> Vec<v1::Operator> {
+    let operator = |operator: OperatorDescription| v1::Operator {
+        id: operator.id,
+        kind: operator.kind,
+        inputs: operator.inputs,
+        target: operator.target,
+        sub_topology: operator.sub_topology,
+    };
+    plan.describe().operators.into_iter().map(operator).collect()
 }

@@ -18,7 +18,6 @@ pub(crate) mod input;
 pub(crate) mod log;
 pub(crate) mod names;
 pub(crate) mod pipeline;
-pub(crate) mod provisional;
 pub(crate) mod restore;
 pub(crate) mod retry;
 pub(crate) mod spec;

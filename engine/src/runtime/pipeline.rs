@@ -218,6 +218,12 @@ impl Pipeline {
         self.mark_stopped();
     }
 
+    /// Drops the tasks where they are.
+    #[cfg(test)]
+    pub(crate) async fn abort(&self) {
+        self.run.lock().await.tasks.clear();
+    }
+
     fn mark_stopped(&self) {
         for task in &self.state().tasks {
             let mut figures = task.figures();
@@ -268,8 +274,20 @@ impl Pipeline {
         Ok(definition)
     }
 
+    /// Deletes what a reset that was interrupted has left.
+    ///
+    /// # Errors
+    /// What the broker says.
+    pub(crate) async fn delete_former_topics(&self) -> Result<()> {
+        let generation = self.state().definition.generation;
+        match generation.checked_sub(1) {
+            Some(former) => self.delete_topics(former).await,
+            None => Ok(()),
+        }
+    }
+
     /// Deletes the internal topics of a former generation.
-    pub(crate) async fn delete_topics(&self, generation: u64) -> Result<()> {
+    async fn delete_topics(&self, generation: u64) -> Result<()> {
         let repartitions =
             self.plan.repartition_topics.iter().map(|topic| names::repartition(&topic.topic, generation));
         let logs =
