@@ -16,7 +16,8 @@ mod handle;
 mod internal;
 mod local_log;
 mod log_thread;
-#[allow(dead_code)] // its cleaning is landing
+#[cfg(test)]
+mod memory_log;
 mod metadata;
 mod node;
 mod partition;

@@ -158,3 +158,6 @@ impl Coordinator {
 fn stopped() -> Error {
     Error::new(ErrorCode::Unavailable, "the node is stopping: try again when it is back")
 }
+
+#[cfg(test)]
+mod tests;

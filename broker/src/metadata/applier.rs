@@ -48,8 +48,8 @@ pub(super) struct Applier {
     doomed: Vec<PartitionId>,
     /// Topics whose partitions do not have their newest settings yet.
     unsettled: Vec<Arc<Topic>>,
-    /// Index below which the log is not needed and still there.
-    trim_before: Option<i64>,
+    /// First index that the log still has.
+    log_start: i64,
     image: watch::Sender<Arc<State>>,
 }
 
@@ -68,7 +68,8 @@ impl Applier {
         let Parts { node_id, log, partitions, snapshot_commands } = parts;
         log.open().await?;
         let mut fold = Fold::default();
-        let mut next = log.start().await?;
+        let log_start = log.start().await?;
+        let mut next = log_start;
         loop {
             let commands = log.read(next).await?;
             let Some((last, _)) = commands.last() else { break };
@@ -90,7 +91,7 @@ impl Applier {
             orphans: Vec::new(),
             doomed: Vec::new(),
             unsettled: Vec::new(),
-            trim_before: None,
+            log_start,
             image,
         })
     }
@@ -212,7 +213,7 @@ impl Applier {
     fn has_leftovers(&self) -> bool {
         self.behind
             || !(self.orphans.is_empty() && self.doomed.is_empty() && self.unsettled.is_empty())
-            || self.trim_before.is_some()
+            || self.fold.snapshot > self.log_start
     }
 
     /// Brings disk and state together again after failures; what fails is tried again later.
@@ -264,17 +265,18 @@ impl Applier {
             return;
         }
         let snapshot = self.fold.state.snapshot(self.fold.applied);
-        match self.commit(&snapshot).await {
-            // it was the next command, or it would have been void
-            Ok(_) => self.trim_before = Some(self.fold.applied),
-            Err(error) => tracing::warn!(%error, "no snapshot of the metadata, trying again"),
+        if let Err(error) = self.commit(&snapshot).await {
+            tracing::warn!(%error, "no snapshot of the metadata, trying again");
         }
     }
 
     async fn trim(&mut self) {
-        let Some(before) = self.trim_before else { return };
+        let before = self.fold.snapshot;
+        if before <= self.log_start {
+            return;
+        }
         match self.log.trim(before).await {
-            Ok(()) => self.trim_before = None,
+            Ok(()) => self.log_start = before,
             Err(error) => tracing::warn!(%error, before, "the metadata log was not trimmed, trying again"),
         }
     }

@@ -17,11 +17,13 @@ pub(super) struct Fold {
     pub(super) applied: i64,
     /// Commands after the last snapshot.
     pub(super) since_snapshot: u64,
+    /// Index of the last snapshot: what lies before it is not needed.
+    pub(super) snapshot: i64,
 }
 
 impl Default for Fold {
     fn default() -> Self {
-        Self { state: State::default(), applied: NOTHING, since_snapshot: 0 }
+        Self { state: State::default(), applied: NOTHING, since_snapshot: 0, snapshot: NOTHING }
     }
 }
 
@@ -35,7 +37,7 @@ impl Fold {
             if last != NOTHING && snapshot.through != last {
                 return Err(Error::new(ErrorCode::Unavailable, "a snapshot that is not the newest any more"));
             }
-            self.since_snapshot = 0;
+            (self.since_snapshot, self.snapshot) = (0, index);
         }
         self.state.apply(command)
     }

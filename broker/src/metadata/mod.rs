@@ -177,3 +177,6 @@ impl Metadata {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 }
+
+#[cfg(test)]
+mod tests;
