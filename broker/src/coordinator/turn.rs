@@ -1,6 +1,6 @@
 //! One batch of requests on the groups of one shard. Pure: what changed becomes records, which the caller stores before it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
@@ -33,7 +33,10 @@ pub(super) struct Turn<'a> {
     config: &'a CoordinatorConfig,
     image: &'a State,
     now_ms: i64,
+    /// Offsets and deletions, in their order.
     records: Vec<GroupRecord>,
+    /// Groups whose membership changed: however often, it is stored once.
+    changed: BTreeSet<String>,
 }
 
 impl<'a> Turn<'a> {
@@ -43,11 +46,17 @@ impl<'a> Turn<'a> {
         image: &'a State,
         now_ms: i64,
     ) -> Self {
-        Self { groups, config, image, now_ms, records: Vec::new() }
+        Self { groups, config, image, now_ms, records: Vec::new(), changed: BTreeSet::new() }
     }
 
     /// What must be stored before anything is answered.
-    pub(super) fn into_records(self) -> Vec<GroupRecord> {
+    pub(super) fn into_records(mut self) -> Vec<GroupRecord> {
+        for name in self.changed {
+            if let Some(group) = self.groups.get_mut(&name) {
+                group.unsaved = false;
+                self.records.push(GroupRecord::membership(&name, group));
+            }
+        }
         self.records
     }
 
@@ -67,7 +76,9 @@ impl<'a> Turn<'a> {
         let facts = Facts { topics: self.image, config: &self.config.groups, now_ms: self.now_ms };
         if let Some(group) = self.groups.get_mut(name) {
             let told = group.heartbeat(beat, facts);
-            self.save(name);
+            if group.unsaved {
+                self.changed.insert(name.to_owned());
+            }
             return told;
         }
         let mut group = Group::default();
@@ -76,16 +87,9 @@ impl<'a> Turn<'a> {
         if group.unsaved {
             self.check_room()?;
             self.groups.insert(name.to_owned(), group);
-            self.save(name);
+            self.changed.insert(name.to_owned());
         }
         Ok(told)
-    }
-
-    fn save(&mut self, name: &str) {
-        if let Some(group) = self.groups.get_mut(name).filter(|group| group.unsaved) {
-            group.unsaved = false;
-            self.records.push(GroupRecord::membership(name, group));
-        }
     }
 
     fn check_room(&self) -> Result<()> {
@@ -160,6 +164,7 @@ impl<'a> Turn<'a> {
             return Err(Error::new(ErrorCode::GroupNotEmpty, message).at("group"));
         }
         self.groups.remove(name);
+        self.changed.remove(name);
         self.records.push(GroupRecord::deleted(name));
         Ok(())
     }
@@ -170,8 +175,8 @@ impl<'a> Turn<'a> {
             // not a record: what is forgotten here is forgotten again after every fold
             group.forget_gone(self.image);
             group.refresh(self.image);
-            if std::mem::take(&mut group.unsaved) {
-                self.records.push(GroupRecord::membership(name, group));
+            if group.unsaved {
+                self.changed.insert(name.clone());
             }
         }
     }
@@ -183,8 +188,8 @@ impl<'a> Turn<'a> {
             for member in group.expire(facts) {
                 tracing::info!(group = %name, %member, "the session of a member ended");
             }
-            if std::mem::take(&mut group.unsaved) {
-                self.records.push(GroupRecord::membership(name, group));
+            if group.unsaved {
+                self.changed.insert(name.clone());
             }
         }
     }

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use sunseo_proto::PartitionId;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -191,12 +192,16 @@ impl Applier {
         if !self.is_here(topic) {
             return Ok(());
         }
-        for id in topic.partition_ids().filter(|id| id.partition >= from) {
-            // whether the change comes to be is not known yet: `tidy` decides by the state
-            self.orphans.push(id);
-            self.partitions.ensure(id, topic.settings()).await?;
-        }
-        Ok(())
+        let ids: Vec<PartitionId> = topic.partition_ids().filter(|id| id.partition >= from).collect();
+        // whether the change comes to be is not known yet: `tidy` decides by the state
+        self.orphans.extend(&ids);
+        self.ensure_all(topic, ids).await
+    }
+
+    /// Together, so that they share the disk's syncs; all are tried, whichever fails.
+    async fn ensure_all(&self, topic: &Topic, ids: Vec<PartitionId>) -> Result<()> {
+        let ensures = ids.into_iter().map(|id| self.partitions.ensure(id, topic.settings()));
+        join_all(ensures).await.into_iter().collect()
     }
 
     /// What a change makes superfluous or different, after it is visible.
@@ -241,19 +246,18 @@ impl Applier {
             if !current {
                 continue;
             }
-            for id in topic.partition_ids() {
-                if let Err(error) = self.partitions.ensure(id, topic.settings()).await {
-                    tracing::warn!(%error, topic = %topic.name, "new settings are not in force yet, trying again");
-                    self.unsettled.push(topic.clone());
-                    break;
-                }
+            if let Err(error) = self.ensure_all(&topic, topic.partition_ids().collect()).await {
+                tracing::warn!(%error, topic = %topic.name, "new settings are not in force yet, trying again");
+                self.unsettled.push(topic);
             }
         }
     }
 
     async fn remove_doomed(&mut self) {
-        for id in std::mem::take(&mut self.doomed) {
-            if let Err(error) = self.partitions.remove(id).await {
+        let doomed = std::mem::take(&mut self.doomed);
+        let removed = join_all(doomed.iter().map(|id| self.partitions.remove(*id))).await;
+        for (id, result) in doomed.into_iter().zip(removed) {
+            if let Err(error) = result {
                 tracing::warn!(%error, partition = %id, "a deleted partition is still on the disk, trying again");
                 self.doomed.push(id);
             }

@@ -38,18 +38,9 @@ impl SystemTopic {
         PartitionId { topic_id: self.id, partition }
     }
 
-    pub(crate) fn is(self, name: &str) -> bool {
-        self.name == name
-    }
-
     pub(crate) fn shared_name(self) -> Arc<str> {
         Arc::from(self.name)
     }
-}
-
-/// Whether a name is that of a system topic.
-pub(crate) fn is_system(name: &str) -> bool {
-    SYSTEM_TOPICS.iter().any(|topic| topic.is(name))
 }
 
 /// Settings of every system topic: kept for ever, never offloaded, always on disk before an answer.

@@ -28,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 
 use applier::{Applier, Parts, Request, stopped};
 use command::{Change, Command, RegisterNode};
-#[allow(unused_imports)] // the node that starts it is landing
 pub(crate) use log::{LocalMetadataLog, MetadataLog};
 pub(crate) use state::{Event, State};
 pub(crate) use topic::{Topic, TopicKind};

@@ -148,6 +148,7 @@ impl State {
         self.producers.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn node(&self, node_id: i32) -> Option<Node> {
         self.nodes.get(&node_id).copied()
     }
@@ -318,12 +319,18 @@ impl State {
     }
 
     fn allot_producer(&mut self, name: &str) -> Result<Event> {
-        let next = match self.producers.get(name) {
+        let next = match self.producers.get(name).copied() {
             Some(before) if before.epoch < PRODUCER_EPOCH_MAX => {
                 NamedProducer { id: before.id, epoch: before.epoch + 1 }
             }
             // a new name, or one whose epochs are used up: nobody else has the fresh identity
-            _ => NamedProducer { id: self.take_producer_ids(1)?, epoch: 0 },
+            before => {
+                let fresh = NamedProducer { id: self.take_producer_ids(1)?, epoch: 0 };
+                if let Some(before) = before {
+                    Arc::make_mut(&mut self.producer_epochs).remove(&before.id);
+                }
+                fresh
+            }
         };
         Arc::make_mut(&mut self.producers).insert(name.to_owned(), next);
         Arc::make_mut(&mut self.producer_epochs).insert(next.id, next.epoch);

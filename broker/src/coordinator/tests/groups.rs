@@ -146,13 +146,19 @@ async fn topics_that_appear_grow_or_go_reach_the_members() {
     assert_eq!(node.state().await, "reconciling", "without a heartbeat");
     let (a, held) = node.send(both(a, &[("orders", 0)])).await.expect("told");
     assert_eq!(held, [0, 0]);
-    let request =
-        v1::AlterTopicRequest { name: "orders".to_owned(), partitions: 3, ..v1::AlterTopicRequest::default() };
+    let request = v1::AlterTopicRequest {
+        name: "orders".to_owned(),
+        partitions: 3,
+        ..v1::AlterTopicRequest::default()
+    };
     node.metadata.alter_topic(request).await.expect("grown");
     let (a, held) = node.send(both(a, &[("orders", 0), ("riders", 0)])).await.expect("told");
     assert_eq!(held, [0, 1, 2, 0]);
     node.delete("orders").await;
-    let (_, held) = node.send(both(a, &[("orders", 0), ("orders", 1), ("orders", 2), ("riders", 0)])).await.expect("told");
+    let (_, held) = node
+        .send(both(a, &[("orders", 0), ("orders", 1), ("orders", 2), ("riders", 0)]))
+        .await
+        .expect("told");
     assert_eq!(held, [0], "of the riders");
 }
 
@@ -184,9 +190,8 @@ async fn a_description_shows_owners_targets_and_lag() {
     node.mark("orders", 0, 12);
     node.mark("orders", 1, 40);
     let described = node.describe().await.expect("there");
-    let partition = |p: &v1::GroupPartition| {
-        (p.partition, p.committed_offset, p.high_watermark, p.lag, p.owner.clone())
-    };
+    let partition =
+        |p: &v1::GroupPartition| (p.partition, p.committed_offset, p.high_watermark, p.lag, p.owner.clone());
     let partitions: Vec<_> = described.partitions.iter().map(partition).collect();
     let a = "a".to_owned();
     assert_eq!(partitions, [(0, 5, 12, 7, a.clone()), (1, 50, 40, 0, a.clone()), (2, -1, -1, -1, a)]);
@@ -217,7 +222,10 @@ async fn offsets_can_be_asked_for_one_by_one_or_all() {
     let all = v1::FetchOffsetsRequest { group: "g".to_owned(), partitions: Vec::new() };
     let all = node.groups.fetch_offsets(all).await.expect("answers").offsets;
     let of = |o: &v1::OffsetCommit| (o.topic.clone(), o.partition, o.offset);
-    assert_eq!(all.iter().map(of).collect::<Vec<_>>(), [("orders".to_owned(), 0, 9), ("orders".to_owned(), 2, 4)]);
+    assert_eq!(
+        all.iter().map(of).collect::<Vec<_>>(),
+        [("orders".to_owned(), 0, 9), ("orders".to_owned(), 2, 4)]
+    );
     assert_eq!(node.committed(1).await, -1);
     let nobody = v1::FetchOffsetsRequest { group: "nobody".to_owned(), partitions: Vec::new() };
     assert_eq!(node.groups.fetch_offsets(nobody).await.expect("answers").offsets, []);

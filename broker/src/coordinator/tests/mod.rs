@@ -102,7 +102,12 @@ impl Node {
         self.send(beat(member, epoch, owned)).await.expect("accepted")
     }
 
-    async fn commit(&self, member: &str, epoch: i32, offsets: &[(i32, i64)]) -> Result<Vec<Option<ErrorCode>>, ErrorCode> {
+    async fn commit(
+        &self,
+        member: &str,
+        epoch: i32,
+        offsets: &[(i32, i64)],
+    ) -> Result<Vec<Option<ErrorCode>>, ErrorCode> {
         let offsets = offsets.iter().map(|(partition, offset)| offset_of("orders", *partition, *offset));
         let request = v1::CommitOffsetsRequest {
             group: "g".to_owned(),
@@ -136,7 +141,9 @@ impl Node {
 }
 
 fn beat(member: &str, epoch: i32, owned: &[i32]) -> v1::GroupHeartbeatRequest {
-    let owned = owned.iter().map(|partition| v1::TopicPartition { topic: "orders".to_owned(), partition: *partition });
+    let owned = owned
+        .iter()
+        .map(|partition| v1::TopicPartition { topic: "orders".to_owned(), partition: *partition });
     v1::GroupHeartbeatRequest {
         group: "g".to_owned(),
         member_id: member.to_owned(),

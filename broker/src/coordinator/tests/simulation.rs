@@ -43,7 +43,8 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let snapshot_records = rng.random_range(3..40);
         let partitions = rng.random_range(1..7);
-        let node = Node::start_with(partitions, |config| config.groups.snapshot_records = snapshot_records).await;
+        let node =
+            Node::start_with(partitions, |config| config.groups.snapshot_records = snapshot_records).await;
         Self {
             node,
             rng,
@@ -140,7 +141,8 @@ impl World {
     async fn step(&mut self, step: usize) {
         let index = self.rng.random_range(0..CONSUMERS);
         if self.rng.random_bool(0.08) {
-            let fault = *[Fault::Refused, Fault::AnswerLost, Fault::Late].choose(&mut self.rng).expect("some");
+            let fault =
+                *[Fault::Refused, Fault::AnswerLost, Fault::Late].choose(&mut self.rng).expect("some");
             self.node.log.script([fault]);
         }
         if self.rng.random_bool(0.02) {

@@ -69,7 +69,11 @@ async fn a_record_that_arrives_late_is_noticed_and_folded() {
     node.log.script([Fault::Late]);
     assert_eq!(node.commit("a", a, &[(0, 6)]).await, Err(ErrorCode::Unavailable));
     assert_eq!(node.committed(0).await, -1, "not there yet");
-    assert_eq!(node.commit("a", a, &[(1, 7)]).await, Err(ErrorCode::Unavailable), "the log is not what was known");
+    assert_eq!(
+        node.commit("a", a, &[(1, 7)]).await,
+        Err(ErrorCode::Unavailable),
+        "the log is not what was known"
+    );
     assert_eq!((node.committed(0).await, node.committed(1).await), (6, 7), "read back");
     assert_eq!(node.commit("a", a, &[(0, 8)]).await, Ok(vec![None]));
     node.restart().await;
@@ -129,8 +133,15 @@ async fn snapshots_keep_the_log_short_and_everything_in_it() {
     let before = node.describe().await.expect("there");
     node.restart().await;
     assert_eq!(node.describe().await.expect("there"), before);
-    let names: Vec<_> =
-        node.groups.list_groups(v1::ListGroupsRequest {}).await.expect("lists").groups.into_iter().map(|g| g.group).collect();
+    let names: Vec<_> = node
+        .groups
+        .list_groups(v1::ListGroupsRequest {})
+        .await
+        .expect("lists")
+        .groups
+        .into_iter()
+        .map(|g| g.group)
+        .collect();
     assert_eq!(names, ["g"]);
     for partition in 0..4 {
         assert_eq!(node.committed(partition).await, 96 + i64::from(partition));
