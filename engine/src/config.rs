@@ -27,6 +27,8 @@ pub struct EngineConfig {
     pub block_cache_bytes: usize,
     /// Memory for state not yet written to disk, over all stores.
     pub write_buffer_bytes: usize,
+    /// Memory for recently used values, over all tasks of a pipeline.
+    pub recent_state_bytes: usize,
     /// Age at which state in memory is written to disk, so that a restart replays no more than this.
     pub flush_interval: Duration,
     /// Fetched and not yet processed bytes, per task.
@@ -47,8 +49,9 @@ impl EngineConfig {
             batch_records_max: 4096,
             block_cache_bytes: 128 << 20,
             write_buffer_bytes: 64 << 20,
+            recent_state_bytes: 64 << 20,
             flush_interval: Duration::from_secs(30),
-            input_buffer_bytes: 4 << 20,
+            input_buffer_bytes: 1 << 20,
             tick_interval: Duration::from_millis(500),
             request_timeout: Duration::from_secs(30),
         }
@@ -62,6 +65,7 @@ impl EngineConfig {
             ("batch_records_max", self.batch_records_max, 1, BATCH_RECORDS_MAX),
             ("block_cache_bytes", self.block_cache_bytes, STATE_BYTES_MIN, usize::MAX),
             ("write_buffer_bytes", self.write_buffer_bytes, STATE_BYTES_MIN, usize::MAX),
+            ("recent_state_bytes", self.recent_state_bytes, STATE_BYTES_MIN, usize::MAX),
             ("input_buffer_bytes", self.input_buffer_bytes, 64 << 10, 1 << 30),
         ];
         for (field, value, least, most) in ranges {

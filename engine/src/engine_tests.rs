@@ -367,3 +367,35 @@ async fn a_topology_whose_state_does_not_fit_is_refused_unless_it_may_begin_anew
     let latest = changes.iter().find(|change| change.id == "latest").expect("the store");
     assert_eq!((latest.change.as_str(), latest.state_survives), ("changed", false));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn time_outs_fire_by_the_wall_clock_and_when_an_input_is_idle() {
+    let (transport, dir) = (broker(8), TempDir::new().expect("a folder"));
+    let clock = Arc::new(ManualClock::new(1_000));
+    let client = Client::new(Arc::new(transport.clone()));
+    let engine = Engine::start(config(&dir), client, Arc::clone(&clock) as _).await.expect("starts");
+    let builder = TopologyBuilder::new(DAY).idle_after_ms(500);
+    let events = builder.stream::<String, String>("events", "events");
+    let never = |_: &String, _: &[String]| Ok(false);
+    let wall = events.collect_until("wall", CollectOptions::timeout_ms(5_000).wall_clock(), never);
+    wall.map_values("wall-text", |collected| Ok(collected.events.join(","))).to("wall-out", "summaries");
+    let stream = events.collect_until("stream", CollectOptions::timeout_ms(9_000), never);
+    stream.map_values("stream-text", |collected| Ok(collected.events.join(","))).to("stream-out", "counts");
+    engine.deploy(builder.build().expect("a topology"), DeployOptions::default()).await.expect("deploys");
+    transport.put("events", &Record::new("r1", "a", 10));
+    transport.put("events", &Record::new("r1", "b", 20));
+    until("events are read", async || {
+        let pipeline = engine.list().pipelines.remove(0);
+        (pipeline.records_processed, pipeline.lag) == (2, 0)
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert_eq!((transport.len("summaries"), transport.len("counts")), (0, 0), "no time has passed");
+    clock.advance(6_000);
+    until("the wall clock's time-out", async || transport.len("summaries") == 1).await;
+    assert_eq!(transport.len("counts"), 0, "stream time moved by six seconds only");
+    clock.advance(4_000);
+    until("stream time follows the wall clock of an idle task", async || transport.len("counts") == 1).await;
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert_eq!((transport.len("summaries"), transport.len("counts")), (1, 1), "once each");
+}

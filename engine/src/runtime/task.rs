@@ -22,6 +22,7 @@ use super::restore::{Restored, Unforwarded, restore};
 use super::retry::again;
 use super::spec::TaskSpec;
 use super::status::TaskPhase;
+use crate::plan::Plan;
 use crate::store::overlay::TaskState;
 use crate::store::position::StorePosition;
 use crate::task::{InputRecord, OutputRecord, Processed, Punctuation, TaskCore, TaskMeta};
@@ -106,8 +107,14 @@ impl Task {
         }
         let inputs = open_inputs(&spec, &next).await?;
         let now_ms = spec.shared.clock.now_ms();
+        let recent_bytes = spec.shared.config.recent_state_bytes / task_count(&spec.plan);
         Ok(Self {
-            state: TaskState::new(Arc::clone(&spec.shared.db), spec.place.clone(), &spec.stores),
+            state: TaskState::new(
+                Arc::clone(&spec.shared.db),
+                spec.place.clone(),
+                &spec.stores,
+                recent_bytes,
+            ),
             record_time_ms: core.stream_time_ms(),
             idle: spec.idle_after_ms.map(|idle_after_ms| IdleClock::new(idle_after_ms, now_ms)),
             batch: Batch::default(),
@@ -283,6 +290,10 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+fn task_count(plan: &Plan) -> usize {
+    plan.sub_topologies.iter().map(|sub| usize::try_from(sub.partitions).unwrap_or(0)).sum::<usize>().max(1)
 }
 
 fn first_head() -> CommitHead {

@@ -5,7 +5,7 @@
 //! last value, so a commit does too, however often the key changed.
 //!
 //! Invariants: nothing reaches the database before its commit is durable; queries read the database and so never see what
-//! is not committed. Recently used values are bounded by [`RECENT_BYTES_MAX`], the layers by the size of a batch.
+//! is not committed. Recently used values are bounded by a budget, the layers by the size of a batch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -20,9 +20,6 @@ use super::position::StorePosition;
 use crate::runtime::commit::{CommitHead, CommitWriter, Output};
 use crate::state::StateAccess;
 use crate::task::StoreIndex;
-
-/// Bytes of recently used values that a task keeps, over all its stores.
-pub(crate) const RECENT_BYTES_MAX: usize = 8 << 20;
 
 /// What an entry of a map costs beside its bytes.
 const ENTRY_BYTES: usize = 96;
@@ -110,11 +107,16 @@ impl Recent {
 }
 
 impl TaskState {
-    /// `stores`: index in the plan and id of each store of the task.
-    pub(crate) fn new(db: Arc<StateDb>, place: TaskPlace, stores: &[(StoreIndex, String)]) -> Self {
+    /// `stores`: index in the plan and id of each store of the task; `recent_bytes`: for recently used values of all of them.
+    pub(crate) fn new(
+        db: Arc<StateDb>,
+        place: TaskPlace,
+        stores: &[(StoreIndex, String)],
+        recent_bytes: usize,
+    ) -> Self {
         let length = stores.iter().map(|(index, _)| index.0 as usize + 1).max().unwrap_or_default();
         let mut slots: Vec<Option<Store>> = (0..length).map(|_| None).collect();
-        let bytes_max = RECENT_BYTES_MAX / stores.len().max(1);
+        let bytes_max = recent_bytes / stores.len().max(1);
         for (index, id) in stores {
             slots[index.0 as usize] = Some(Store {
                 id: id.clone(),

@@ -16,6 +16,8 @@ use crate::state::StateAccess as _;
 use crate::task::StoreIndex;
 
 const STORE: StoreIndex = StoreIndex(1);
+/// Little enough that values are forgotten all the time.
+const RECENT_BYTES: usize = 600;
 const NAME: &str = "counts";
 
 fn place(partition: u32) -> TaskPlace {
@@ -31,7 +33,7 @@ fn open(dir: &TempDir) -> Arc<StateDb> {
 }
 
 fn state(db: &Arc<StateDb>, partition: u32) -> TaskState {
-    TaskState::new(Arc::clone(db), place(partition), &[(STORE, NAME.to_owned())])
+    TaskState::new(Arc::clone(db), place(partition), &[(STORE, NAME.to_owned())], RECENT_BYTES)
 }
 
 fn head(number: i64) -> CommitHead {
