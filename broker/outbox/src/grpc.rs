@@ -3,6 +3,7 @@
 //! An ingest stream is not read while [`INGEST_IN_FLIGHT_MAX`] of its requests are without an answer, so a client that pushes
 //! too fast is slowed down by flow control. Answers leave in the order of the requests; shards do not wait for each other.
 
+use futures::FutureExt as _;
 use futures::stream::{BoxStream, StreamExt as _};
 use sunseo_proto::error::Result;
 use sunseo_proto::v1;
@@ -45,14 +46,15 @@ impl Rpc for Service {
 
     async fn ingest(&self, request: Request<Streaming<v1::IngestRequest>>) -> Answer<Self::IngestStream> {
         let outbox = self.outbox.clone();
+        // requests are queued one after the other, so that those of one shard keep their order
         let answers = request
             .into_inner()
-            .map(move |request| {
+            .then(move |request| {
                 let outbox = outbox.clone();
                 async move {
                     match request {
-                        Ok(request) => Ok(outbox.ingest(request).await),
-                        Err(status) => Err(status),
+                        Ok(request) => outbox.submit(request).await.map(Ok).boxed(),
+                        Err(status) => std::future::ready(Err(status)).boxed(),
                     }
                 }
             })
