@@ -154,7 +154,7 @@ impl Engine {
             pipeline: Some(pipeline.summary()),
             operators: deploy::operators(&pipeline.plan),
             tasks: pipeline.tasks(),
-            stores: pipeline.queried(None)?.stores(),
+            stores: pipeline.queried(None)?.all_stores()?,
         })
     }
 
@@ -194,7 +194,7 @@ impl Engine {
     /// # Errors
     /// `UNKNOWN_PIPELINE`.
     pub fn list_stores(&self, pipeline: &str) -> Result<v1::ListStoresResponse> {
-        Ok(v1::ListStoresResponse { stores: self.pipeline(pipeline)?.queried(None)?.stores() })
+        Ok(v1::ListStoresResponse { stores: self.pipeline(pipeline)?.queried(None)?.stores()? })
     }
 
     /// Stops every task after its current commit, and puts state on disk. Afterwards nothing runs.

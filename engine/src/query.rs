@@ -19,6 +19,8 @@ use crate::store::overlay::database_range;
 pub const SCAN_LIMIT_DEFAULT: u32 = 1_000;
 /// Most entries of one scan.
 pub const SCAN_LIMIT_MAX: u32 = 100_000;
+/// Entries of a store up to which a description counts them; beyond, it estimates.
+const COUNT_EXACT_MAX: u64 = 1_000;
 /// Bytes of keys and values of one scan, so that the answer fits a message.
 pub const SCAN_BYTES_MAX: usize = 16 << 20;
 
@@ -120,17 +122,41 @@ impl Queried {
     }
 
     /// The stores that can be queried.
-    pub(crate) fn stores(&self) -> Vec<v1::StoreDescription> {
-        let queryable = self.plan.stores.iter().filter(|store| store.queryable());
-        queryable
-            .map(|store| v1::StoreDescription {
-                store: store.id.clone(),
-                operator: store.operator.clone(),
-                key_type: store.key.type_name().to_string(),
-                value_type: store.value.type_name().to_string(),
-                entries_estimate: self.db.entries_estimate(&self.place(store, 0).family(&store.id)),
-            })
-            .collect()
+    pub(crate) fn stores(&self) -> Result<Vec<v1::StoreDescription>> {
+        self.plan.stores.iter().filter(|store| store.queryable()).map(|store| self.describe(store)).collect()
+    }
+
+    /// Every store, those that are internal to an operator included.
+    pub(crate) fn all_stores(&self) -> Result<Vec<v1::StoreDescription>> {
+        self.plan.stores.iter().map(|store| self.describe(store)).collect()
+    }
+
+    fn describe(&self, store: &StoreSpec) -> Result<v1::StoreDescription> {
+        Ok(v1::StoreDescription {
+            store: store.id.clone(),
+            operator: store.operator.clone(),
+            key_type: store.key.type_name().to_string(),
+            value_type: store.value.type_name().to_string(),
+            entries_estimate: self.entries(store)?,
+        })
+    }
+
+    /// Exact while it is cheap: that a store is empty again is worth knowing, and estimates cannot say it.
+    fn entries(&self, store: &StoreSpec) -> Result<u64> {
+        let view = self.db.snapshot();
+        let mut count = 0;
+        for partition in 0..store.partitions {
+            let place = self.place(store, partition);
+            let (low, high) = database_range(place.prefix(), Bound::Unbounded, Bound::Unbounded);
+            view.range(&place.family(&store.id), &low, &high, |_, _| {
+                count += 1;
+                count <= COUNT_EXACT_MAX
+            })?;
+        }
+        if count <= COUNT_EXACT_MAX {
+            return Ok(count);
+        }
+        Ok(self.db.entries_estimate(&self.place(store, 0).family(&store.id)).max(count))
     }
 }
 

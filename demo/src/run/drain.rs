@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sunseo_client::Client;
+use sunseo_proto::v1;
 use tokio::time::Instant;
 
 use super::patience::insist;
@@ -31,8 +32,10 @@ struct Standing {
 
 async fn look(client: &Client) -> Result<Standing> {
     let pipelines = client.pipelines().map_err(DemoError::request("asking for the pipeline"))?;
-    let described = insist("asking for the pipeline", || pipelines.describe(PIPELINE)).await?;
-    let pipeline = described.pipeline.unwrap_or_default();
+    let pipelines = insist("asking for the pipeline", || pipelines.list()).await?;
+    // a node that has just started may not have it yet
+    let not_yet = || v1::PipelineSummary { lag: -1, ..v1::PipelineSummary::default() };
+    let pipeline = pipelines.into_iter().find(|pipeline| pipeline.name == PIPELINE).unwrap_or_else(not_yet);
     if pipeline.state == "failed" {
         let why = pipeline.error.map_or_else(|| "it does not say why".to_owned(), |error| error.message);
         return Err(DemoError::Node(format!("pipeline {PIPELINE} has failed: {why}")));
