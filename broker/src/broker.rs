@@ -61,6 +61,7 @@ impl Broker {
         config: BrokerConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
+        config.check()?;
         let objects = object_store(&config)?;
         let thread = LogThreadConfig {
             node_id: config.node_id,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sunseo_log::{LogError, SealedFacts, SyncOutcome};
+use sunseo_log::{LogError, SealedFacts};
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, TopicId};
 use sunseo_tier::host::{
@@ -38,7 +38,7 @@ impl NodeTierHost {
         })
     }
 
-    /// Does something that may include a sync, whose outcome goes its usual way.
+    /// Changes a partition's segments; durable when it returns.
     async fn change<R: Send + 'static>(
         &self,
         id: PartitionId,
@@ -89,12 +89,7 @@ impl TierHost for NodeTierHost {
     }
 
     async fn seal(&self, id: PartitionId) -> Result<()> {
-        let seal = move |owner: &mut Owner| -> std::result::Result<(), LogError> {
-            let outcome: SyncOutcome = owner.store().seal(id)?;
-            owner.synced(outcome);
-            Ok(())
-        };
-        self.change(id, seal).await
+        self.change(id, move |owner| owner.store().seal(id).map(drop)).await
     }
 
     async fn evict_local(&self, id: PartitionId, before_offset: i64) -> Result<u32> {

@@ -1,5 +1,8 @@
-//! A whole node, in process and over a socket.
+//! A whole node, in process and over a socket, on a disk that obeys the scenario.
 
-mod support;
-
+mod faults;
+mod lifecycle;
 mod produce_fetch;
+mod support;
+mod tiering;
+mod wire;

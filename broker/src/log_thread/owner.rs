@@ -102,7 +102,7 @@ impl Owner {
     }
 
     pub(super) fn close(self) -> Result<()> {
-        self.store.close().map_err(Error::from)
+        self.store.close().map(drop).map_err(Error::from)
     }
 
     /// Checks the epochs of producers with a name from now on, at the moment of each append.
@@ -161,8 +161,15 @@ impl Owner {
         else {
             return Ok(());
         };
-        if header.producer_epoch >= current {
+        if header.producer_epoch == current {
             return Ok(());
+        }
+        if header.producer_epoch > current {
+            let message = format!(
+                "producer {} sends epoch {}, but {current} is its newest: take an epoch with InitProducer",
+                header.producer_id, header.producer_epoch
+            );
+            return Err(Error::invalid("batch", message));
         }
         let message = format!(
             "producer {} has epoch {}, its newest is {current}: a newer instance took over, stop this one",
@@ -187,7 +194,7 @@ impl Owner {
     }
 
     /// Hands on what a sync did.
-    pub(crate) fn synced(&mut self, outcome: SyncOutcome) {
+    fn synced(&mut self, outcome: SyncOutcome) {
         let now_ms = self.clock.now_ms();
         for (id, end) in outcome.durable {
             if let Some(owned) = self.owned.get_mut(&id) {

@@ -1,0 +1,200 @@
+//! Disks that are full, that fail, and that lose power under a whole node.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use sunseo_log::faulty::Faults;
+use sunseo_proto::error::ErrorCode;
+use sunseo_proto::v1;
+
+use super::support::*;
+use crate::BrokerHandle;
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_serves_reads_and_recovers() {
+    let world = World::new(31);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[]).await;
+    produce(&handle, "orders", 0, batch_of(["before"])).await;
+    let capacity_bytes = Some(world.disk.used_bytes() + (96 << 10));
+    world.disk.set_faults(Faults { capacity_bytes, ..Faults::default() });
+    let mut acknowledged = vec!["before".to_owned()];
+    let mut refused = None;
+    for n in 0..200 {
+        let value = format!("{n:0>2000}");
+        let result = produce(&handle, "orders", 0, batch_of([&value])).await;
+        match code(&result.error) {
+            None => acknowledged.push(value),
+            Some(code) => {
+                refused = Some(code);
+                break;
+            }
+        }
+    }
+    assert_eq!(refused, Some(ErrorCode::DiskFull));
+    assert_eq!(read(&handle, "orders", 0).await, acknowledged);
+    world.disk.set_faults(Faults::default());
+    assert_eq!(produce(&handle, "orders", 0, batch_of(["after"])).await.error, None);
+    acknowledged.push("after".to_owned());
+    assert_eq!(read(&handle, "orders", 0).await, acknowledged);
+    drop(broker);
+    let broker = world.start().await;
+    assert_eq!(read(&broker.handle(), "orders", 0).await, acknowledged);
+}
+
+#[tokio::test]
+async fn a_failed_sync_stops_the_partition_and_not_the_server() {
+    let world = World::new(32);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[]).await;
+    assert_eq!(produce(&handle, "orders", 0, batch_of(["safe"])).await.error, None);
+    world.disk.set_faults(Faults { fail_sync_of: Some(""), ..Faults::default() });
+    let lost = produce(&handle, "orders", 0, batch_of(["lost"])).await;
+    assert_eq!(code(&lost.error), Some(ErrorCode::PartitionFailed));
+    world.disk.set_faults(Faults::default());
+    let later = produce(&handle, "orders", 0, batch_of(["later"])).await;
+    assert_eq!(code(&later.error), Some(ErrorCode::PartitionFailed), "a sync that failed is not tried again");
+    assert_eq!(read(&handle, "orders", 0).await, ["safe"]);
+    let described = handle.describe_topic(v1::DescribeTopicRequest { name: "orders".into() }).await.unwrap();
+    assert_ne!(described.partitions[0].failed, "");
+    drop(broker);
+    world.disk.power_cut();
+    let broker = world.start().await;
+    let handle = broker.handle();
+    let values = read(&handle, "orders", 0).await;
+    assert!(values == ["safe"] || values == ["safe", "lost"], "{values:?}");
+    assert_eq!(produce(&handle, "orders", 0, batch_of(["again"])).await.error, None);
+}
+
+#[tokio::test]
+async fn a_crash_loses_nothing_that_was_acknowledged() {
+    let world = World::new(33);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[]).await;
+    let producer = named_producer(&handle, "app").await;
+    let source = named_producer(&handle, "outbox").await;
+    for n in 0..20 {
+        assert_eq!(produce(&handle, "orders", 0, sequenced(producer, n, &n.to_string())).await.error, None);
+    }
+    produce(&handle, "orders", 1, positioned(source, 1, 9)).await;
+    drop(broker);
+    drop(handle);
+    world.disk.kill();
+    let broker = world.start().await;
+    let handle = broker.handle();
+    let expected: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(read(&handle, "orders", 0).await, expected);
+    let again = produce(&handle, "orders", 0, sequenced(producer, 19, "19")).await;
+    assert_eq!((again.error, again.duplicate, again.base_offset), (None, true, 19));
+    let again = produce(&handle, "orders", 1, positioned(source, 5, 9)).await;
+    assert_eq!((again.error, again.duplicate), (None, true));
+    assert_eq!(named_producer(&handle, "app").await, (producer.0, producer.1 + 1));
+    let fenced = produce(&handle, "orders", 1, sequenced(producer, 0, "x")).await;
+    assert_eq!(code(&fenced.error), Some(ErrorCode::ProducerFenced));
+    let fetched = handle.fetch(fetch_request(vec![asked("orders", 0, 0)], 0)).await.unwrap();
+    assert_eq!(fetched.results[0].leader_epoch, 2, "each start is an epoch");
+    let metadata = handle.metadata(v1::MetadataRequest { topics: vec!["orders".into()] }).await.unwrap();
+    assert_eq!(metadata.topics[0].partitions[0].leader_epoch, 2);
+}
+
+/// What the producers know: values that were acknowledged, in order, and those whose fate is unknown.
+#[derive(Debug, Default)]
+struct Truth {
+    /// By partition: value and whether it must be there.
+    sent: BTreeMap<i32, Vec<(String, bool)>>,
+    next: u64,
+}
+
+impl Truth {
+    async fn produce_some(
+        &mut self,
+        handle: &BrokerHandle,
+        rng: &mut StdRng,
+        cut_after: usize,
+        disk: &sunseo_log::faulty::FaultyDisk,
+    ) {
+        let mut pending = Vec::new();
+        for at in 0..cut_after + 5 {
+            if at == cut_after {
+                let stop = disk.operations() + rng.random_range(0..12);
+                disk.set_faults(Faults { stop_after_operations: Some(stop), ..Faults::default() });
+            }
+            let partition = rng.random_range(0..2);
+            let value = format!("{}-{}", self.next, "x".repeat(rng.random_range(0..3_000)));
+            self.next += 1;
+            let request = produce_request(vec![part("orders", partition, batch_of([&value]))]);
+            pending.push((partition, value, handle.produce(request)));
+            if rng.random_range(0..3) == 0 {
+                self.settle(&mut pending).await;
+            }
+        }
+        self.settle(&mut pending).await;
+    }
+
+    async fn settle(
+        &mut self,
+        pending: &mut Vec<(
+            i32,
+            String,
+            futures::future::BoxFuture<'static, sunseo_proto::error::Result<v1::ProduceResponse>>,
+        )>,
+    ) {
+        for (partition, value, answer) in pending.drain(..) {
+            let acknowledged = answer.await.is_ok_and(|response| response.results[0].error.is_none());
+            self.sent.entry(partition).or_default().push((value, acknowledged));
+        }
+    }
+
+    /// Everything acknowledged is there once and in order, and nothing is there that was never sent.
+    async fn check(&mut self, handle: &BrokerHandle, seed: u64) {
+        for (partition, sent) in &mut self.sent {
+            let found = read(handle, "orders", *partition).await;
+            let mut rest = found.iter().peekable();
+            for (value, must) in &mut *sent {
+                if rest.peek() == Some(&&*value) {
+                    rest.next();
+                    // from now on it must stay
+                    *must = true;
+                } else {
+                    assert!(
+                        !*must,
+                        "seed {seed}: {} of partition {partition} is lost",
+                        &value[..value.len().min(20)]
+                    );
+                }
+            }
+            assert_eq!(rest.next(), None, "seed {seed}: partition {partition} holds what nobody sent");
+            sent.retain(|(_, must)| *must);
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_the_power_cut_leaves_the_node_finds_everything_it_acknowledged() {
+    for seed in 0..12 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let world = World::new(seed);
+        let broker = world.start().await;
+        create(&broker.handle(), "orders", &[("segment_bytes", "20000")]).await;
+        drop(broker);
+        let mut truth = Truth::default();
+        let mut epochs = Vec::new();
+        for _ in 0..6 {
+            let broker = world.start().await;
+            let handle = broker.handle();
+            truth.check(&handle, seed).await;
+            epochs.push(named_producer(&handle, "task").await.1);
+            let cut_after = rng.random_range(0..30);
+            truth.produce_some(&handle, &mut rng, cut_after, &world.disk).await;
+            drop(broker);
+            world.disk.power_cut();
+        }
+        let broker = world.start().await;
+        truth.check(&broker.handle(), seed).await;
+        assert!(epochs.is_sorted_by(|a, b| a < b), "seed {seed}: epochs of a name rise: {epochs:?}");
+    }
+}

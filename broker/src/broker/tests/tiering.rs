@@ -1,0 +1,115 @@
+//! Segments that go to the object store and come back.
+
+use sunseo_proto::error::ErrorCode;
+use sunseo_proto::v1;
+
+use super::support::*;
+use crate::BrokerHandle;
+
+async fn flush(handle: &BrokerHandle, evict: bool) -> v1::TierFlushResponse {
+    let request = v1::TierFlushRequest { topic: "orders".into(), seal: true, evict };
+    handle.tier_flush(request).await.unwrap()
+}
+
+async fn describe(handle: &BrokerHandle) -> v1::PartitionDescription {
+    let request = v1::DescribeTopicRequest { name: "orders".into() };
+    handle.describe_topic(request).await.unwrap().partitions.remove(0)
+}
+
+async fn fill(handle: &BrokerHandle, rounds: std::ops::Range<i64>) {
+    for n in rounds {
+        let values: Vec<String> = (0..5).map(|m| format!("{n}-{m}-{}", "v".repeat(100))).collect();
+        assert_eq!(produce(handle, "orders", 0, batch_of(&values)).await.error, None);
+    }
+}
+
+#[tokio::test]
+async fn what_is_offloaded_and_evicted_is_read_back_the_same() {
+    let world = World::new(51);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[("tiered", "true"), ("segment_bytes", "4096")]).await;
+    fill(&handle, 0..40).await;
+    let before = bytes_from(&handle, "orders", 0, 0).await;
+    let report = flush(&handle, true).await;
+    assert!(
+        report.segments_offloaded > 3 && report.segments_evicted == report.segments_offloaded,
+        "{report:?}"
+    );
+    let described = describe(&handle).await;
+    assert_eq!((described.log_start_offset, described.local_start_offset), (0, 200));
+    assert!(described.offloaded_bytes > 0);
+    fill(&handle, 40..44).await;
+    let after = bytes_from(&handle, "orders", 0, 0).await;
+    assert_eq!(after[..before.len()], before[..], "cold bytes are those that were written");
+    assert_eq!(read_from(&handle, "orders", 0, 117).await.len(), 220 - 117);
+    assert_eq!(offset_at(&handle, "orders", 0, NOW_MS).await, 0);
+
+    // a crash forgets nothing of it
+    drop(broker);
+    drop(handle);
+    world.disk.power_cut();
+    let broker = world.start().await;
+    let handle = broker.handle();
+    assert_eq!(bytes_from(&handle, "orders", 0, 0).await[..before.len()], before[..]);
+    let status = handle.tier_status(v1::TierStatusRequest { topic: "orders".into() }).await.unwrap();
+    assert_eq!((status.partitions[0].offloaded_from, status.partitions[0].offloaded_to), (0, 200));
+    assert!(status.reachable && status.bytes_read_back > 0, "{status:?}");
+    let verified = handle.tier_verify(v1::TierVerifyRequest { topic: "orders".into() }).await.unwrap();
+    assert_eq!((verified.objects, verified.problems.len()), (u64::from(report.segments_offloaded), 0));
+
+    let request = v1::TierRestoreRequest { topic: "orders".into(), partition: -1 };
+    let restored = handle.tier_restore(request).await.unwrap();
+    assert_eq!(restored.segments, report.segments_offloaded);
+    assert_eq!(describe(&handle).await.local_start_offset, 0);
+    assert_eq!(bytes_from(&handle, "orders", 0, 0).await[..before.len()], before[..]);
+}
+
+#[tokio::test]
+async fn one_fetch_reads_hot_and_cold_partitions_together() {
+    let world = World::new(52);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[("tiered", "true"), ("segment_bytes", "4096")]).await;
+    create(&handle, "hot", &[]).await;
+    fill(&handle, 0..10).await;
+    flush(&handle, true).await;
+    produce(&handle, "hot", 0, batch_of(["a"])).await;
+    produce(&handle, "hot", 1, batch_of(["b"])).await;
+    let partitions = vec![asked("hot", 0, 0), asked("orders", 0, 0), asked("hot", 1, 0), asked("hot", 1, 1)];
+    let results = handle.fetch(fetch_request(partitions, 0)).await.unwrap().results;
+    let there: Vec<bool> = results.iter().map(|result| !result.batches.is_empty()).collect();
+    assert_eq!(there, [true, true, true, false]);
+    assert!(results.iter().all(|result| result.error.is_none()));
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_fails_cold_reads_and_nothing_else() {
+    let world = World::new(53);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[("tiered", "true"), ("segment_bytes", "4096")]).await;
+    fill(&handle, 0..10).await;
+    flush(&handle, true).await;
+    std::fs::remove_dir_all(world.config.object_store_url.as_ref().unwrap()).unwrap();
+    let cold =
+        handle.fetch(fetch_request(vec![asked("orders", 0, 0)], 1_000)).await.unwrap().results.remove(0);
+    assert!(matches!(code(&cold.error), Some(ErrorCode::ObjectStore | ErrorCode::CorruptLog)), "{cold:?}");
+    assert_eq!(produce(&handle, "orders", 0, batch_of(["hot"])).await.error, None);
+    assert_eq!(read_from(&handle, "orders", 0, 50).await, [(50, "hot".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_deleted_topic_leaves_the_store_as_well() {
+    let world = World::new(54);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[("tiered", "true"), ("segment_bytes", "4096")]).await;
+    fill(&handle, 0..10).await;
+    flush(&handle, false).await;
+    handle.delete_topic(v1::DeleteTopicRequest { name: "orders".into() }).await.unwrap();
+    let status = handle.tier_status(v1::TierStatusRequest::default()).await.unwrap();
+    assert_eq!(status.partitions, []);
+    let unknown = handle.tier_status(v1::TierStatusRequest { topic: "orders".into() }).await.unwrap_err();
+    assert_eq!(unknown.code, ErrorCode::UnknownTopic);
+}
