@@ -104,11 +104,12 @@ impl Queried {
         for partition in 0..store.partitions {
             let place = self.place(store, partition);
             let (low, high) = database_range(place.prefix(), from, to);
-            let mut room = limit + 1;
+            // what fits the answer of one task alone, and one entry more to tell that there are more
+            let (mut room, mut bytes) = (limit + 1, 0);
             view.range(&place.family(&store.id), &low, &high, |key, value| {
                 found.push((Bytes::copy_from_slice(&key[4..]), Bytes::copy_from_slice(value)));
-                room -= 1;
-                room > 0
+                (room, bytes) = (room - 1, bytes + key.len() - 4 + value.len());
+                room > 0 && bytes <= SCAN_BYTES_MAX
             })?;
             positions.extend(position(&view, &place)?);
         }

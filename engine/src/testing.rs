@@ -131,13 +131,24 @@ impl MemoryTransport {
 
     /// Appends a record as a plain producer without faults.
     pub(crate) fn put(&self, topic: &str, record: &Record) {
+        self.put_all(topic, std::slice::from_ref(record));
+    }
+
+    /// Appends records as a plain producer without faults, one batch for each partition.
+    pub(crate) fn put_all(&self, topic: &str, records: &[Record]) {
         let mut broker = self.broker();
         let partitions = &mut broker.topics.get_mut(topic).expect("a topic").partitions;
-        let key = record.key.as_deref().unwrap_or_default();
-        let partition = sunseo_proto::partitioner::partition_of(key, partitions.len() as i32);
-        let mut builder = batch::BatchBuilder::new(batch::Compression::None);
-        builder.push(record);
-        partitions[partition as usize].append(&builder.build(), usize::MAX);
+        let count = partitions.len() as i32;
+        for (index, partition) in (0..).zip(partitions) {
+            let mut builder = batch::BatchBuilder::new(batch::Compression::None);
+            let key = |record: &Record| record.key.clone().unwrap_or_default();
+            let ours =
+                |record: &&Record| sunseo_proto::partitioner::partition_of(&key(record), count) == index;
+            records.iter().filter(ours).for_each(|record| builder.push(record));
+            if !builder.is_empty() {
+                partition.append(&builder.build(), usize::MAX);
+            }
+        }
         broker.appended.notify_waiters();
     }
 
