@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal as _, Read as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -65,6 +66,9 @@ pub struct Arguments {
     /// Codec of the record batches
     #[arg(long, short = 'z', value_enum, default_value_t = Codec::None)]
     compression: Codec,
+    /// Seconds after which a record that cannot be delivered fails
+    #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
     /// Print where each record landed
     #[arg(long)]
     places: bool,
@@ -125,7 +129,9 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Outcome {
         Codec::Snappy => Compression::Snappy,
         Codec::Gzip => Compression::Gzip,
     };
-    let producer = client.producer(ProducerConfig { compression, ..ProducerConfig::default() })?;
+    let delivery_timeout = Duration::from_secs(arguments.timeout);
+    let config = ProducerConfig { compression, delivery_timeout, ..ProducerConfig::default() };
+    let producer = client.producer(config)?;
     let bar = progress(&arguments);
     let (topic, places) = (arguments.topic.clone(), arguments.places);
     let (sender, records) = mpsc::channel(QUEUE_RECORDS);

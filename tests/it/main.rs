@@ -1,1 +1,17 @@
+//! The whole product from outside: the built binary as a child process, on free ports and in temporary folders, killed by its pid.
+//!
+//! [`harness`] starts and kills; every other module is a story that a user could live through.
 
+#![allow(clippy::unwrap_used)] // tests from the first line to the last: a panic is how they fail
+
+mod bad_input;
+mod bench;
+mod cli;
+mod demo;
+mod harness;
+mod http;
+mod kills;
+mod outbox;
+mod s3;
+mod settings;
+mod tier;

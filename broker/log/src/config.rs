@@ -23,6 +23,8 @@ pub struct StoreConfig {
     pub producers_max: usize,
     /// Silence after which a plain producer is forgotten.
     pub producer_expiry_ms: i64,
+    /// Bytes at the end of each active segment that are checked again after a crash, beyond those that the journal speaks of.
+    pub verify_bytes: u64,
     /// Segment bytes per entry of the sparse index.
     pub index_interval_bytes: u64,
 }
@@ -30,15 +32,16 @@ pub struct StoreConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
-            journal_file_bytes: 64 << 20,
+            journal_file_bytes: 32 << 20,
             journal_files_max: 64,
-            checkpoint_journal_bytes: 96 << 20,
+            checkpoint_journal_bytes: 64 << 20,
             checkpoint_interval_ms: 30_000,
             direct_append_bytes: 256 << 10,
             disk_headroom_bytes: 256 << 20,
             open_files_max: 1_024,
             producers_max: 10_000,
             producer_expiry_ms: 7 * 24 * 3_600_000,
+            verify_bytes: 8 << 20,
             index_interval_bytes: 16 << 10,
         }
     }
@@ -75,5 +78,20 @@ impl Default for PartitionConfig {
             fsync: true,
             own_retention: true,
         }
+    }
+}
+
+/// Journal payload after which a group commit begins a new frame.
+const FRAME_BYTES: u64 = 4 << 20;
+
+impl StoreConfig {
+    /// Payload after which a new frame is begun: a frame and the largest part that may follow it fit into half a file.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        FRAME_BYTES.min(self.journal_file_bytes / 4)
+    }
+
+    /// Bytes for one partition in one sync from which on they go straight to the segment.
+    pub(crate) fn direct_bytes(&self) -> usize {
+        self.direct_append_bytes.min(usize::try_from(self.frame_bytes()).unwrap_or(usize::MAX))
     }
 }

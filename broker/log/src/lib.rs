@@ -11,16 +11,36 @@
 //!
 //! Not here: who may append (leader epochs are stamped, not checked), the high watermark, the object store.
 
+mod checkpoint;
+mod codec;
+mod commit;
 mod config;
 pub mod disk;
+mod entry;
+mod epochs;
 mod error;
 pub mod faulty;
+mod index;
 pub mod inspect;
+mod journal;
+mod lookup;
+mod maintain;
+mod open;
 mod outcome;
+mod partition;
+mod producers;
 mod reader;
 mod real;
+mod recover;
+mod retention;
 pub mod sealed;
+mod segment;
+mod segments;
+mod settle;
+mod state;
 mod store;
+mod view;
+mod walk;
 
 pub use config::{PartitionConfig, StoreConfig};
 pub use disk::{Disk, DiskFile, SharedDisk, SharedFile};
@@ -32,3 +52,6 @@ pub use outcome::{
 pub use reader::{Reader, TimedOffset};
 pub use real::RealDisk;
 pub use store::Store;
+
+#[cfg(test)]
+mod tests;

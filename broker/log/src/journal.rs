@@ -1,0 +1,265 @@
+//! The journal of a data directory: preallocated files that are written one after the other and used again.
+//!
+//! A file begins with an envelope of kind `JOURNAL_HEADER` (sequence, nonce) on its own page; frames follow, each at a page of its own,
+//! so that no write touches the page of an earlier frame. A file gets its name `SEQUENCE.journal` only after its header is durable, so a
+//! live file without a right header is damaged. The nonce tells frames of this use of the file from those of an earlier one, and
+//! cannot be guessed by who sends records.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use bytes::{BufMut as _, Bytes};
+use sunseo_proto::envelope::{self, EnvelopeError, kind};
+use uuid::Uuid;
+
+use crate::LogError;
+use crate::codec::Decoder;
+use crate::disk::{Context as _, SharedDisk, SharedFile, write_all};
+use crate::entry::{Frame, FrameBuilder, read_frame};
+
+pub(crate) const DIRECTORY: &str = "journal";
+const SUFFIX: &str = ".journal";
+const SPARE: &str = "spare";
+const VERSION: u8 = 1;
+
+/// Frames begin at multiples of this.
+pub(crate) const PAGE_BYTES: u64 = 4096;
+
+/// The journal that is written.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    disk: SharedDisk,
+    file_bytes: u64,
+    files_max: usize,
+    current: Open,
+    spare: Option<Open>,
+    /// Files before the current one that recovery would still read.
+    older: VecDeque<u64>,
+    /// Files that are free to be used again.
+    free: Vec<PathBuf>,
+    next_sequence: u64,
+    next_frame: u64,
+    bytes_since_checkpoint: u64,
+    envelope: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: SharedFile,
+    path: PathBuf,
+    sequence: u64,
+    nonce: u64,
+    at: u64,
+}
+
+pub(crate) fn path_of(sequence: u64) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("{sequence:020}{SUFFIX}"))
+}
+
+/// The sequence that a file's name says.
+pub(crate) fn sequence_of(name: &str) -> Option<u64> {
+    name.strip_suffix(SUFFIX)?.parse().ok()
+}
+
+fn in_pages(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE_BYTES) * PAGE_BYTES
+}
+
+impl Journal {
+    /// Begins a new journal; frames are numbered from `next_frame` on.
+    pub(crate) fn begin(
+        disk: SharedDisk,
+        file_bytes: u64,
+        files_max: usize,
+        next_sequence: u64,
+        next_frame: u64,
+    ) -> Result<Self, LogError> {
+        let current = prepare(&disk, file_bytes, None, next_sequence)?;
+        let mut journal = Self {
+            disk,
+            file_bytes,
+            files_max,
+            current,
+            spare: None,
+            older: VecDeque::new(),
+            free: Vec::new(),
+            next_sequence: next_sequence + 1,
+            next_frame,
+            bytes_since_checkpoint: 0,
+            envelope: Vec::new(),
+        };
+        journal.prepare_spare()?;
+        Ok(journal)
+    }
+
+    /// Files of an earlier journal, to be used again after the next checkpoint.
+    pub(crate) fn adopt(&mut self, sequences: impl IntoIterator<Item = u64>) {
+        self.older.extend(sequences);
+    }
+
+    /// Number of the last frame that was written.
+    pub(crate) fn last_frame(&self) -> u64 {
+        self.next_frame - 1
+    }
+
+    /// The file recovery must begin with if a checkpoint is taken now.
+    pub(crate) fn current_sequence(&self) -> u64 {
+        self.current.sequence
+    }
+
+    pub(crate) fn bytes_since_checkpoint(&self) -> u64 {
+        self.bytes_since_checkpoint
+    }
+
+    /// Makes sure that `bytes` of payload, in frames of up to `frame_bytes`, can be written without asking the disk for room.
+    pub(crate) fn reserve(&mut self, bytes: u64, frame_bytes: u64) -> Result<(), LogError> {
+        let frames = bytes / frame_bytes.max(1) + 1;
+        let wanted = bytes + frames * PAGE_BYTES;
+        if self.current.at + wanted <= self.file_bytes || self.spare.is_some() {
+            return Ok(());
+        }
+        self.prepare_spare()
+    }
+
+    fn prepare_spare(&mut self) -> Result<(), LogError> {
+        if self.older.len() + 2 > self.files_max {
+            return Err(LogError::JournalFull { files: self.older.len() + 1 });
+        }
+        let free = self.free.pop();
+        let spare = prepare(&self.disk, self.file_bytes, free, self.next_sequence)?;
+        self.next_sequence += 1;
+        self.spare = Some(spare);
+        Ok(())
+    }
+
+    /// Writes a frame and makes it durable.
+    pub(crate) fn append(&mut self, frame: &mut FrameBuilder, now_ms: i64) -> Result<(), LogError> {
+        let wanted = in_pages((frame.bytes() + envelope::ENVELOPE_BYTES) as u64);
+        if self.current.at + wanted > self.file_bytes {
+            self.turn(wanted)?;
+        }
+        let mut bytes = std::mem::take(&mut self.envelope);
+        frame.finish(self.current.nonce, self.next_frame, now_ms, &mut bytes);
+        bytes.resize(wanted as usize, 0);
+        let current = &mut self.current;
+        write_all(current.file.as_ref(), &bytes, current.at)
+            .context("cannot write journal", &current.path)?;
+        current.file.sync_data().context("cannot sync journal", &current.path)?;
+        current.at += wanted;
+        self.next_frame += 1;
+        self.bytes_since_checkpoint += wanted;
+        self.envelope = bytes;
+        Ok(())
+    }
+
+    /// Goes on to the next file.
+    fn turn(&mut self, wanted: u64) -> Result<(), LogError> {
+        if PAGE_BYTES + wanted > self.file_bytes {
+            let what = format!("a frame of {wanted} bytes does not fit into a file of {}", self.file_bytes);
+            return Err(LogError::Corrupt { path: self.current.path.clone(), what });
+        }
+        if self.spare.is_none() {
+            self.prepare_spare()?;
+        }
+        let Some(next) = self.spare.take() else { return Err(LogError::DiskFull) };
+        let before = std::mem::replace(&mut self.current, next);
+        self.older.push_back(before.sequence);
+        Ok(())
+    }
+
+    /// Files before `sequence` are not needed for recovery any more.
+    pub(crate) fn checkpointed(&mut self, sequence: u64) {
+        self.bytes_since_checkpoint = 0;
+        while self.older.front().is_some_and(|oldest| *oldest < sequence) {
+            if let Some(oldest) = self.older.pop_front() {
+                self.free.push(path_of(oldest));
+            }
+        }
+        // two are enough to go on; more were needed once and give their room back
+        while self.free.len() > 2 {
+            if let Some(path) = self.free.pop()
+                && let Err(error) = self.disk.remove(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "a journal file that is not needed stays");
+            }
+        }
+    }
+
+    /// Oldest file that recovery would read.
+    pub(crate) fn oldest_sequence(&self) -> u64 {
+        self.older.front().copied().unwrap_or(self.current.sequence)
+    }
+}
+
+/// Makes a file ready under its live name: room, header, durable name.
+fn prepare(
+    disk: &SharedDisk,
+    file_bytes: u64,
+    free: Option<PathBuf>,
+    sequence: u64,
+) -> Result<Open, LogError> {
+    let reused = match &free {
+        Some(path) => disk.open(path).ok().map(|file| (file, path.clone())),
+        None => None,
+    };
+    let (file, from) = match reused {
+        Some(found) => found,
+        None => {
+            let path = Path::new(DIRECTORY).join(SPARE);
+            (disk.create(&path).context("cannot create", &path)?, path)
+        }
+    };
+    file.preallocate(file_bytes).context("cannot reserve room for journal", &from)?;
+    let nonce = Uuid::new_v4().as_u64_pair().0;
+    let mut payload = Vec::with_capacity(16);
+    payload.put_u64(sequence);
+    payload.put_u64(nonce);
+    let mut page = Vec::with_capacity(PAGE_BYTES as usize);
+    envelope::seal_into(&mut page, kind::JOURNAL_HEADER, VERSION, &payload);
+    page.resize(PAGE_BYTES as usize, 0);
+    write_all(file.as_ref(), &page, 0).context("cannot write journal", &from)?;
+    file.sync_data().context("cannot sync journal", &from)?;
+    let path = path_of(sequence);
+    disk.rename(&from, &path).context("cannot rename journal", &from)?;
+    let directory = Path::new(DIRECTORY);
+    disk.sync_dir(directory).context("cannot sync directory", directory)?;
+    Ok(Open { file, path, sequence, nonce, at: PAGE_BYTES })
+}
+
+/// What stands in one journal file.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    pub(crate) frames: Vec<Frame>,
+    /// The header is damaged, so nothing is known of the frames.
+    pub(crate) damaged: Option<EnvelopeError>,
+}
+
+/// Reads every frame of a file's bytes, also those behind one that does not read.
+pub(crate) fn scan(bytes: &Bytes, sequence: u64) -> Scanned {
+    let nonce = match read_header(bytes, sequence) {
+        Ok(nonce) => nonce,
+        Err(error) => return Scanned { frames: Vec::new(), damaged: Some(error) },
+    };
+    let mut frames = Vec::new();
+    let mut at = PAGE_BYTES as usize;
+    while at < bytes.len() {
+        match read_frame(&bytes.slice(at..), nonce) {
+            Ok(frame) => {
+                at += in_pages(frame.bytes as u64) as usize;
+                frames.push(frame);
+            }
+            Err(_) => at += PAGE_BYTES as usize,
+        }
+    }
+    Scanned { frames, damaged: None }
+}
+
+fn read_header(bytes: &Bytes, sequence: u64) -> Result<u64, EnvelopeError> {
+    let (_, payload) = envelope::open_as(bytes, kind::JOURNAL_HEADER, VERSION)?;
+    let mut from = Decoder::new(payload);
+    let (found, nonce) = (from.u64()?, from.u64()?);
+    match found == sequence {
+        true => Ok(nonce),
+        false => Err(EnvelopeError::Payload(format!("header names file {found}"))),
+    }
+}

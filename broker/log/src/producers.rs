@@ -1,0 +1,216 @@
+//! What a partition remembers of its producers, to tell repeats from news. Pure; a fold over the batches of the log.
+//!
+//! - A plain producer numbers its records densely; its last five batches are remembered. Sequences go from `i32::MAX` to 0. A producer
+//!   that is not known starts anywhere (retention may have removed what it wrote); so does a higher epoch.
+//! - A positioned producer has one number, its last position; positions rise but need not be dense. It is never forgotten.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::BufMut as _;
+use sunseo_proto::batch::BatchHeader;
+use sunseo_proto::envelope::EnvelopeError;
+use sunseo_proto::position::PositionRange;
+
+use crate::codec::Decoder;
+use crate::{Outcome, Refusal};
+
+/// Batches of a plain producer that are remembered, as many as a client may have in flight.
+pub(crate) const BATCHES_REMEMBERED: usize = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Numbered {
+    base_sequence: i32,
+    last_sequence: i32,
+    base_offset: i64,
+    last_offset: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Plain {
+    epoch: i16,
+    seen_ms: i64,
+    last: VecDeque<Numbered>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Positioned {
+    epoch: i16,
+    position: i64,
+    last_offset: i64,
+}
+
+/// All producers of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Producers {
+    plain: BTreeMap<i64, Plain>,
+    positioned: BTreeMap<i64, Positioned>,
+}
+
+/// `sequence + more`, going from `i32::MAX` to 0.
+fn advance(sequence: i32, more: i32) -> i32 {
+    (sequence.wrapping_add(more)) & i32::MAX
+}
+
+impl Producers {
+    /// What the batch is to this partition: `None` when it is news.
+    pub(crate) fn check(
+        &self,
+        header: &BatchHeader,
+        position: Option<PositionRange>,
+    ) -> Result<Option<Outcome>, Refusal> {
+        match position {
+            Some(range) => self.check_positioned(header, range),
+            None if is_numbered(header) => self.check_plain(header),
+            None => Ok(None),
+        }
+    }
+
+    fn check_positioned(
+        &self,
+        header: &BatchHeader,
+        range: PositionRange,
+    ) -> Result<Option<Outcome>, Refusal> {
+        let producer_id = header.producer_id;
+        let Some(known) = self.positioned.get(&producer_id) else { return Ok(None) };
+        fence(header, known.epoch)?;
+        if range.last <= known.position {
+            return Ok(Some(Outcome::Duplicate { base_offset: -1, last_offset: known.last_offset }));
+        }
+        if range.first <= known.position {
+            return Err(Refusal::PartialDuplicate { producer_id, accepted_through: known.position });
+        }
+        Ok(None)
+    }
+
+    fn check_plain(&self, header: &BatchHeader) -> Result<Option<Outcome>, Refusal> {
+        let producer_id = header.producer_id;
+        let Some(known) = self.plain.get(&producer_id) else { return Ok(None) };
+        fence(header, known.epoch)?;
+        if header.producer_epoch > known.epoch {
+            return Ok(None);
+        }
+        let (first, last) = (header.base_sequence, advance(header.base_sequence, header.last_offset_delta));
+        let repeated = known.last.iter().find(|b| (b.base_sequence, b.last_sequence) == (first, last));
+        if let Some(batch) = repeated {
+            let (base_offset, last_offset) = (batch.base_offset, batch.last_offset);
+            return Ok(Some(Outcome::Duplicate { base_offset, last_offset }));
+        }
+        match known.last.back().map(|b| advance(b.last_sequence, 1)) {
+            Some(expected) if expected != first => {
+                Err(Refusal::SequenceGap { producer_id, found: first, expected })
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Remembers a batch that is in the log; `header` has its base offset.
+    pub(crate) fn record(&mut self, header: &BatchHeader, position: Option<PositionRange>, now_ms: i64) {
+        let (base_offset, last_offset) = (header.base_offset, header.last_offset());
+        if let Some(range) = position {
+            let now = Positioned { epoch: header.producer_epoch, position: range.last, last_offset };
+            self.positioned.insert(header.producer_id, now);
+            return;
+        }
+        if !is_numbered(header) {
+            return;
+        }
+        let fresh = Plain { epoch: header.producer_epoch, seen_ms: now_ms, last: VecDeque::new() };
+        let known = self.plain.entry(header.producer_id).or_insert(fresh);
+        if header.producer_epoch > known.epoch {
+            known.epoch = header.producer_epoch;
+            known.last.clear();
+        }
+        known.seen_ms = now_ms;
+        if known.last.len() == BATCHES_REMEMBERED {
+            known.last.pop_front();
+        }
+        let base_sequence = header.base_sequence;
+        let last_sequence = advance(base_sequence, header.last_offset_delta);
+        known.last.push_back(Numbered { base_sequence, last_sequence, base_offset, last_offset });
+    }
+
+    /// Forgets plain producers that were silent since `before_ms`, and the longest silent ones beyond `limit` producers in all.
+    pub(crate) fn forget(&mut self, before_ms: i64, limit: usize) {
+        self.plain.retain(|_, producer| producer.seen_ms >= before_ms);
+        let excess = (self.plain.len() + self.positioned.len()).saturating_sub(limit).min(self.plain.len());
+        if excess == 0 {
+            return;
+        }
+        let mut by_silence: Vec<(i64, i64)> = self.plain.iter().map(|(id, p)| (p.seen_ms, *id)).collect();
+        by_silence.sort_unstable();
+        for (_, id) in &by_silence[..excess] {
+            self.plain.remove(id);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.plain.len() + self.positioned.len()
+    }
+
+    pub(crate) fn last_position(&self, producer_id: i64) -> Option<i64> {
+        self.positioned.get(&producer_id).map(|known| known.position)
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.plain.len() as u32);
+        for (id, producer) in &self.plain {
+            out.put_i64(*id);
+            out.put_i16(producer.epoch);
+            out.put_i64(producer.seen_ms);
+            out.put_u8(producer.last.len() as u8);
+            for batch in &producer.last {
+                out.put_i32(batch.base_sequence);
+                out.put_i32(batch.last_sequence);
+                out.put_i64(batch.base_offset);
+                out.put_i64(batch.last_offset);
+            }
+        }
+        out.put_u32(self.positioned.len() as u32);
+        for (id, producer) in &self.positioned {
+            out.put_i64(*id);
+            out.put_i16(producer.epoch);
+            out.put_i64(producer.position);
+            out.put_i64(producer.last_offset);
+        }
+    }
+
+    pub(crate) fn decode(from: &mut Decoder) -> Result<Self, EnvelopeError> {
+        let mut producers = Self::default();
+        for _ in 0..from.u32()? {
+            let (id, epoch, seen_ms) = (from.i64()?, from.i16()?, from.i64()?);
+            let mut last = VecDeque::with_capacity(BATCHES_REMEMBERED);
+            for _ in 0..from.u8()? {
+                last.push_back(Numbered {
+                    base_sequence: from.i32()?,
+                    last_sequence: from.i32()?,
+                    base_offset: from.i64()?,
+                    last_offset: from.i64()?,
+                });
+            }
+            producers.plain.insert(id, Plain { epoch, seen_ms, last });
+        }
+        for _ in 0..from.u32()? {
+            let id = from.i64()?;
+            let known = Positioned { epoch: from.i16()?, position: from.i64()?, last_offset: from.i64()? };
+            producers.positioned.insert(id, known);
+        }
+        Ok(producers)
+    }
+}
+
+/// A negative sequence means that the producer does not number its batches.
+fn is_numbered(header: &BatchHeader) -> bool {
+    header.is_sequenced() && header.base_sequence >= 0
+}
+
+fn fence(header: &BatchHeader, current: i16) -> Result<(), Refusal> {
+    let (producer_id, found) = (header.producer_id, header.producer_epoch);
+    if found < current {
+        return Err(Refusal::ProducerFenced { producer_id, found, current });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "producers_tests.rs"]
+mod tests;
