@@ -98,7 +98,8 @@ impl Comparison {
                 }
             };
             let expected = self.tables.entry(name).or_default();
-            let mut position = 0;
+            // also rows whose key is below every position, which are never read
+            let mut position = i64::MIN;
             loop {
                 let read = read_rows(&connection, &table, position, CHUNK);
                 let (rows, _) = read.map_err(|error| of_sqlite(&definition.path, &error))?;

@@ -11,10 +11,22 @@
 //! The longest valid prefix of a push is taken. Events that were planned but not appended keep their checksum: their
 //! repeat must have the same bytes, since some partitions may hold them.
 
-use sunseo_proto::{Error, ErrorCode};
+use sunseo_proto::{Error, ErrorCode, v1};
 
 use super::window::Window;
 use crate::position::{Events, Stored};
+
+/// CRC-32 of what an event says. A repeat may carry another trace.
+#[must_use]
+pub fn checksum(event: &v1::OutboxEvent) -> u32 {
+    let trace = |header: &v1::Header| matches!(header.key.as_str(), "traceparent" | "tracestate");
+    if !event.headers.iter().any(trace) {
+        return crc32fast::hash(&prost::Message::encode_to_vec(event));
+    }
+    let mut event = event.clone();
+    event.headers.retain(|header| !trace(header));
+    crc32fast::hash(&prost::Message::encode_to_vec(&event))
+}
 
 /// A shard between pushes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

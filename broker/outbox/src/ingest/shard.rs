@@ -16,7 +16,7 @@ use sunseo_proto::{Error, ErrorCode, v1};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::core::{Core, Verdict};
+use super::core::{Core, Verdict, checksum};
 use crate::appender::{Appender, Item};
 use crate::names::producer_name;
 use crate::position::{Checkpoint, Stored};
@@ -221,7 +221,7 @@ impl Shard {
         }
         for event in events {
             let sequence = event.sequence;
-            let checksum = crc32fast::hash(&prost::Message::encode_to_vec(&event));
+            let checksum = checksum(&event);
             let refused = match self.core.judge(sequence, checksum) {
                 Verdict::Refused(error) => Err(error),
                 Verdict::Duplicate => {
@@ -296,6 +296,14 @@ impl Shard {
             events: Some(self.core.note()),
         };
         let written = self.context.checkpoints.write(&self.source, &self.shard, &checkpoint).await;
+        // not the pusher is fenced, this server is: its successor takes the push
+        let written = written.map_err(|error| match error.code {
+            ErrorCode::ProducerFenced => {
+                let message = format!("another server took over the outbox: {}", error.message);
+                Error::new(ErrorCode::Unavailable, message)
+            }
+            _ => error,
+        });
         if written.is_ok() {
             self.core.noted();
             self.context.ledger().apply(&crate::names::shard_key(&self.source, &self.shard), checkpoint);

@@ -30,6 +30,8 @@ use crate::topics::Topics;
 /// Waits between two attempts of a session, doubling.
 const AGAIN_MIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// How long a batch that is under way may go on after the source was told to end.
+const FINISH: Duration = Duration::from_secs(2);
 
 /// What every source and shard of a node shares.
 #[derive(Debug)]
@@ -140,10 +142,14 @@ impl Session<'_> {
                 Event::Failed(error) => return Err(error),
                 Event::Rows(batch) => {
                     let cancel = self.runner.cancel.clone();
+                    let given_up = async {
+                        cancel.cancelled().await;
+                        tokio::time::sleep(FINISH).await;
+                    };
                     tokio::select! {
                         biased;
-                        () = cancel.cancelled() => return Ok(()),
                         published = self.publish(&reader, batch) => published?,
+                        () = given_up => return Ok(()),
                     }
                 }
             }

@@ -98,6 +98,7 @@ impl Reader {
             tables: Vec::new(),
             stopped: BTreeSet::new(),
             schema_version: -1,
+            turn: 0,
         };
         let run = move || {
             if let Err(error) = thread.run() {
@@ -131,6 +132,8 @@ struct Thread {
     /// Tables that cannot be read.
     stopped: BTreeSet<String>,
     schema_version: i64,
+    /// The table that is read first, so that a long one does not keep the others waiting.
+    turn: usize,
 }
 
 /// Whether there may be more right away.
@@ -268,7 +271,10 @@ impl Thread {
         let sqlite = |error: rusqlite::Error| of_sqlite(&path, &error);
         let skip = self.skip.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (mut batch, mut more, mut bytes) = (Vec::new(), false, 0);
-        for table in &self.tables {
+        self.turn = self.turn.wrapping_add(1);
+        let first = self.turn % self.tables.len().max(1);
+        let (last, next) = self.tables.split_at(first);
+        for table in next.iter().chain(last) {
             if skip.contains(&table.name) || self.stopped.contains(&table.name) {
                 continue;
             }
