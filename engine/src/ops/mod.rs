@@ -12,6 +12,9 @@ pub(crate) mod stateless;
 pub(crate) mod store;
 pub(crate) mod table;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

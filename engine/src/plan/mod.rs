@@ -8,6 +8,8 @@
 mod build;
 mod partitions;
 mod store;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wiring;
 
 use std::sync::Arc;

@@ -105,8 +105,12 @@ fn check_group(
     let mut counts = group.iter().filter_map(|source| fixed.get(source).map(|count| (*source, *count)));
     let Some((first, expected)) = counts.next() else { return Ok(()) };
     let Some((other, count)) = counts.find(|(_, count)| *count != expected) else { return Ok(()) };
-    let meets = |node: &Node, met: &BTreeSet<NodeId>| node.copartitioned && met.contains(&other);
-    let operator = nodes.iter().zip(origins).find(|(node, met)| meets(node, met));
+    // Where both meet, or, when they meet through a third source, where the second comes in.
+    let meets = |both: bool| {
+        let reads = |met: &BTreeSet<NodeId>| met.contains(&other) && (met.contains(&first) || !both);
+        nodes.iter().zip(origins).find(|(node, met)| node.copartitioned && reads(met))
+    };
+    let operator = meets(true).or_else(|| meets(false));
     let message = format!(
         "{} has {expected} partitions and {} has {count}, but they meet in operator {:?}: give both the same number, or \
          put a repartition before it",

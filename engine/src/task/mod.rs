@@ -11,6 +11,8 @@ pub mod dead_letter;
 mod dispatch;
 mod record;
 mod scope;
+#[cfg(test)]
+mod tests;
 
 pub use core::TaskCore;
 pub use record::{

@@ -6,6 +6,8 @@
 mod describe;
 mod diff;
 pub(crate) mod graph;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

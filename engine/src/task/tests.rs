@@ -1,0 +1,168 @@
+//! Failures: what a record leaves behind when it cannot be handled; and the overlay of one record.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use sunseo_proto::{ErrorCode, Header, Record};
+
+use super::scope::RecordScope;
+use super::{StoreIndex, dead_letter};
+use crate::driver::{CrashPlan, Driver, OutputOf};
+use crate::dsl::{CollectOptions, ErrorPolicy, TopologyBuilder};
+use crate::state::{MemoryState, StateAccess};
+
+/// Counts by key, then fails for the value `bad` and panics for `worse`, behind the count.
+fn failing(dead_letter: Option<&str>, policy: Option<ErrorPolicy>) -> sunseo_proto::error::Result<Driver> {
+    let mut builder = TopologyBuilder::new("p");
+    if let Some(topic) = dead_letter {
+        builder = builder.dead_letter(topic);
+    }
+    let stream = match policy {
+        Some(policy) => builder.stream_with_policy::<String, String>("in", "in", policy),
+        None => builder.stream("in", "in"),
+    };
+    stream
+        .group_by_key()
+        .aggregate("all", |_| Ok(String::new()), |_, v, all: &String| Ok(format!("{all}{v}")))
+        .to_stream("changes")
+        .map_values("fail", |all| match all {
+            Some(all) if all.ends_with("bad") => Err("no good".into()),
+            Some(all) if all.ends_with("worse") => panic!("even worse"),
+            all => Ok(all.cloned()),
+        })
+        .to("sink", "out");
+    Driver::new(&builder.build()?, 2)
+}
+
+fn header(record: &OutputOf<Bytes, Bytes>, key: &str) -> String {
+    let header = record.headers.iter().find(|header| header.key == key).unwrap();
+    String::from_utf8(header.value.clone().unwrap().to_vec()).unwrap()
+}
+
+#[test]
+fn a_record_that_fails_leaves_nothing_but_its_dead_letter() {
+    let mut driver = failing(Some("dead"), None).unwrap().crashes(CrashPlan::seeded(3, 40));
+    let headers = vec![Header::new("trace", "t1"), Header::new("sunseo.own", "x")];
+    for value in ["a", "bad", "worse", "b"] {
+        let record = Record { headers: headers.clone(), ..Record::new("k", value, 7) };
+        driver.pipe_record("in", Some(1), record).unwrap();
+    }
+    driver.pipe_record("in", Some(1), Record::new("k", vec![0xff], 8)).unwrap();
+    driver.run().unwrap();
+    // The aggregate was written before the failure; it is not there.
+    assert_eq!(driver.get::<String, String>("all", &"k".to_owned()).unwrap().as_deref(), Some("ab"));
+    let values: Vec<_> =
+        driver.read::<String, String>("out").unwrap().into_iter().map(|r| r.value.unwrap()).collect();
+    assert_eq!(values, ["a", "ab"]);
+    let dead = driver.read::<Bytes, Bytes>("dead").unwrap();
+    let shown: Vec<_> = dead
+        .iter()
+        .map(|r| {
+            (
+                header(r, dead_letter::STAGE),
+                header(r, dead_letter::ERROR),
+                header(r, dead_letter::ORIGIN_OFFSET),
+            )
+        })
+        .collect();
+    let expected =
+        |stage: &str, error: &str, offset: &str| (stage.to_owned(), error.to_owned(), offset.to_owned());
+    assert_eq!(shown[0], expected("fail", "no good", "1"));
+    assert_eq!(shown[1], expected("fail", "panicked: even worse", "2"));
+    assert_eq!((shown[2].0.as_str(), shown[2].2.as_str()), ("in", "4"));
+    assert!(shown[2].1.starts_with("the value does not decode as utf8"), "{}", shown[2].1);
+    assert_eq!(dead.len(), 3);
+    assert_eq!((dead[0].key.clone(), dead[0].value.clone()), (Some("k".into()), Some("bad".into())));
+    assert_eq!(
+        (header(&dead[0], dead_letter::ORIGIN_TOPIC), header(&dead[0], "trace")),
+        ("in".into(), "t1".into())
+    );
+    assert_eq!(header(&dead[0], dead_letter::ORIGIN_PARTITION), "1");
+    assert!(dead[0].headers.iter().all(|header| header.key != "sunseo.own"));
+    assert_eq!(driver.processed().dead_letters, 3);
+}
+
+#[test]
+fn a_source_with_the_policy_stop_stops_its_task_and_names_the_record() {
+    for (dead_letter, policy) in [(Some("dead"), Some(ErrorPolicy::Stop)), (None, None)] {
+        let mut driver = failing(dead_letter, policy).unwrap();
+        driver.pipe_record("in", Some(0), Record::new("k", "bad", 7)).unwrap();
+        let error = driver.run().unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidArgument);
+        assert!(error.message.contains("in/0@0") && error.message.contains("operator fail"), "{error}");
+    }
+}
+
+#[test]
+fn a_time_out_whose_result_fails_is_not_tried_for_ever() {
+    let builder = TopologyBuilder::new("p").dead_letter("dead");
+    builder
+        .stream::<String, String>("in", "in")
+        .collect_until("collect", CollectOptions::timeout_ms(10), |_, _| Ok(false))
+        .map_values("fail", |_| Err::<String, _>("no good".into()))
+        .to("sink", "out");
+    let mut driver = Driver::new(&builder.build().unwrap(), 1).unwrap().crashes(CrashPlan::seeded(1, 50));
+    driver.pipe("in", &"k".to_owned(), &"created".to_owned(), 1).unwrap();
+    driver.run().unwrap();
+    driver.advance_stream_time(1_000).unwrap();
+    let dead = driver.read::<Bytes, Bytes>("dead").unwrap();
+    assert_eq!(dead.len(), 1);
+    assert_eq!(
+        (header(&dead[0], dead_letter::STAGE), header(&dead[0], dead_letter::ERROR)),
+        ("fail".into(), "no good".into())
+    );
+    assert_eq!(
+        (header(&dead[0], dead_letter::ORIGIN_TIMER), dead[0].key.clone()),
+        ("11".into(), Some("k".into()))
+    );
+    let stored = dead[0].value.clone().unwrap();
+    assert!(stored.ends_with(b"created"), "what was collected is not lost: {stored:?}");
+    assert_eq!(driver.count_all_entries(), 0);
+}
+
+fn key(n: u8) -> Bytes {
+    Bytes::copy_from_slice(&[n])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// The overlay of a record reads as if its writes were made below, and hands down all of them or none.
+    #[test]
+    fn a_record_scope_reads_as_the_state_it_will_make(
+        below in prop::collection::vec((0_u8..8, 0_u8..9), 0..8),
+        writes in prop::collection::vec((0_u8..8, prop::option::of(0_u8..9)), 0..8),
+        (from, to, limit) in (0_u8..9, 0_u8..9, 0_usize..9),
+        commits: bool,
+    ) {
+        let store = StoreIndex(3);
+        let (mut base, mut expected) = (MemoryState::default(), MemoryState::default());
+        for (k, v) in below {
+            base.put(store, key(k), Some(key(v)));
+            expected.put(store, key(k), Some(key(v)));
+        }
+        let untouched = base.entries(store);
+        let mut scope = RecordScope::new(&mut base, Vec::new());
+        for (k, v) in writes {
+            scope.put(store, key(k), v.map(key));
+            expected.put(store, key(k), v.map(key));
+        }
+        for k in 0..8 {
+            prop_assert_eq!(scope.get(store, &[k]).unwrap(), expected.get(store, &[k]).unwrap());
+        }
+        for (from, to) in [
+            (Bound::Included(&[from][..]), Bound::Excluded(&[to][..])),
+            (Bound::Excluded(&[from][..]), Bound::Unbounded),
+            (Bound::Unbounded, Bound::Included(&[to][..])),
+        ] {
+            prop_assert_eq!(
+                scope.scan(store, from, to, limit).unwrap(),
+                expected.scan(store, from, to, limit).unwrap()
+            );
+        }
+        let buffer = if commits { scope.commit() } else { scope.discard() };
+        prop_assert!(buffer.is_empty());
+        prop_assert_eq!(base.entries(store), if commits { expected.entries(store) } else { untouched });
+    }
+}
