@@ -161,9 +161,9 @@ impl Store {
 
     pub(crate) fn fail_partition(&mut self, id: PartitionId, reason: &Arc<str>) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
-        partition.fail(reason);
-        let reason = partition.failed.clone().unwrap_or_else(|| reason.clone());
-        self.carried.failed.push(SyncFailure { id, reason });
+        if partition.fail(reason) {
+            self.carried.failed.push(SyncFailure { id, reason: reason.clone() });
+        }
     }
 
     pub(crate) fn fail_all(&mut self, reason: &Arc<str>) {

@@ -1,10 +1,27 @@
 //! A data directory read offline, without changing it: what `sunseo log dump|verify DIR` shows.
+//!
+//! Nothing is locked: of a directory that is in use the newest segment and the journal may be seen half written.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sunseo_proto::PartitionId;
+use sunseo_proto::batch::{self, Compression};
 
-use crate::LogError;
+use crate::checkpoint::{self, Checkpoint};
+use crate::disk::{Context as _, Disk, read_all};
+use crate::index::SparseIndex;
+use crate::open::journal_files;
+use crate::recover::Replay;
+use crate::segment::{
+    INDEX_SUFFIX, LOG_SUFFIX, PARTITIONS, directory_of, index_path, log_path, partition_of,
+};
+use crate::settle::base_of;
+use crate::walk::{Stop, Walk};
+use crate::{LogError, RealDisk, journal};
+
+/// Base and bytes of the active segment in the checkpoint, and the end.
+type DurableEnds = BTreeMap<PartitionId, ((i64, u64), i64)>;
 
 /// One segment as its bytes say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +76,9 @@ pub struct VerifyReport {
 /// # Errors
 /// When the directory cannot be read; damage inside of it is reported in the segment.
 pub fn dump(dir: &Path, each: &mut dyn FnMut(SegmentDump)) -> Result<(), LogError> {
-    let _ = (dir, each);
-    Ok(())
+    let disk = RealDisk::existing(dir).context("cannot open", dir)?;
+    let durable = durable_ends(&checkpoint::read(&disk)?);
+    dump_disk(&disk, &durable, each)
 }
 
 /// Checks every checksum, the order of offsets, indexes, journal and checkpoint.
@@ -68,6 +86,202 @@ pub fn dump(dir: &Path, each: &mut dyn FnMut(SegmentDump)) -> Result<(), LogErro
 /// # Errors
 /// When the directory cannot be read.
 pub fn verify(dir: &Path) -> Result<VerifyReport, LogError> {
-    let _ = dir;
-    Ok(VerifyReport::default())
+    let disk = RealDisk::existing(dir).context("cannot open", dir)?;
+    verify_disk(&disk)
+}
+
+pub(crate) fn verify_disk(disk: &dyn Disk) -> Result<VerifyReport, LogError> {
+    let mut report = VerifyReport::default();
+    let checkpoint = match checkpoint::read(disk) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            report.problems.push(error.to_string());
+            Checkpoint::default()
+        }
+    };
+    let durable = durable_ends(&checkpoint);
+    verify_journal(disk, checkpoint, &mut report)?;
+    let mut ends: BTreeMap<PartitionId, i64> = BTreeMap::new();
+    dump_disk(disk, &durable, &mut |segment| {
+        let file = log_path(segment.id, segment.base_offset);
+        let expected = ends.insert(segment.id, segment.end_offset);
+        if expected.is_some_and(|expected| expected != segment.base_offset) {
+            let found = format!("{}: offsets before it end at {}", file.display(), expected.unwrap_or(0));
+            report.problems.push(found);
+        }
+        report.segments += 1;
+        report.batches += segment.batches.len() as u64;
+        report.records += segment.batches.iter().map(|batch| batch.records as u64).sum::<u64>();
+        report.bytes += segment.bytes;
+        report.problems.extend(segment.problems);
+    })?;
+    for (id, (_, end)) in &durable {
+        let found = ends.get(id).copied();
+        if found.is_none_or(|found| found < *end) {
+            let found = found.map_or("nothing is there".into(), |end| format!("they end at {end}"));
+            report.problems.push(format!("partition {id}: records up to {end} were durable, {found}"));
+        }
+    }
+    report.partitions = ends.len();
+    Ok(report)
+}
+
+/// Base and bytes of the active segment as the checkpoint has it, and the end: what must be there.
+fn durable_ends(checkpoint: &Checkpoint) -> DurableEnds {
+    let states = checkpoint.partitions.iter().filter_map(|(id, state)| Some((*id, state.as_ref().ok()?)));
+    states.map(|(id, state)| (id, ((state.active.base, state.active.bytes), state.end()))).collect()
+}
+
+fn verify_journal(
+    disk: &dyn Disk,
+    checkpoint: Checkpoint,
+    report: &mut VerifyReport,
+) -> Result<(), LogError> {
+    for (id, section) in &checkpoint.partitions {
+        match section {
+            Err(error) => report.problems.push(format!("checkpoint, section of {id}: {error}")),
+            Ok(state) => {
+                let reason = state.quarantined.as_ref();
+                report
+                    .problems
+                    .extend(reason.map(|reason| format!("partition {id} is quarantined: {reason}")));
+            }
+        }
+    }
+    let from = checkpoint.journal_from;
+    let mut replay = Replay::new(checkpoint);
+    for sequence in journal_files(disk)?.into_iter().filter(|sequence| *sequence >= from) {
+        let path = journal::path_of(sequence);
+        let scanned = journal::scan(&read_all(disk, &path).context("cannot read", &path)?, sequence);
+        report.problems.extend(scanned.damaged.map(|error| format!("{}: {error}", path.display())));
+        report.journal_frames += scanned.frames.len() as u64;
+        scanned.frames.iter().for_each(|frame| replay.frame(frame.number));
+    }
+    report.problems.extend(replay.journal_damage.map(|what| format!("journal: {what}")));
+    Ok(())
+}
+
+fn dump_disk(
+    disk: &dyn Disk,
+    durable: &DurableEnds,
+    each: &mut dyn FnMut(SegmentDump),
+) -> Result<(), LogError> {
+    let directory = Path::new(PARTITIONS);
+    let names = disk.list(directory).context("cannot list", directory)?;
+    for id in names.iter().filter_map(|entry| partition_of(&entry.name)) {
+        let directory = directory_of(id);
+        let names = disk.list(&directory).context("cannot list", &directory)?;
+        let bases: Vec<i64> = names.iter().filter_map(|entry| base_of(&entry.name, LOG_SUFFIX)).collect();
+        let has_index =
+            |base: i64| names.iter().any(|entry| base_of(&entry.name, INDEX_SUFFIX) == Some(base));
+        for base in &bases {
+            let sealed = Some(base) != bases.last();
+            let must_have =
+                durable.get(&id).filter(|(active, _)| active.0 == *base).map_or(0, |(active, _)| active.1);
+            let mut segment = dump_segment(disk, id, *base, sealed, must_have)?;
+            if has_index(*base) {
+                dump_index(disk, &mut segment);
+            }
+            each(segment);
+        }
+    }
+    Ok(())
+}
+
+fn dump_segment(
+    disk: &dyn Disk,
+    id: PartitionId,
+    base: i64,
+    sealed: bool,
+    must_have: u64,
+) -> Result<SegmentDump, LogError> {
+    let path = log_path(id, base);
+    let file = disk.open(&path).context("cannot open", &path)?;
+    let length = file.bytes().context("cannot read", &path)?;
+    let mut dump = SegmentDump {
+        id,
+        base_offset: base,
+        end_offset: base,
+        bytes: 0,
+        tail_bytes: 0,
+        sealed,
+        batches: Vec::new(),
+        index_entries: 0,
+        problems: Vec::new(),
+    };
+    let mut walk = Walk::new(file.as_ref(), 0, length, Some(base));
+    let mut stop = None;
+    while let Some(step) = walk.next() {
+        match step {
+            Ok(walked) => {
+                let batch = batch_dump(&walked.header, walked.at);
+                dump.end_offset = walked.header.next_offset();
+                dump.bytes = walked.at + walked.header.total_bytes as u64;
+                dump.batches.push(batch);
+            }
+            Err(found) => {
+                stop = Some(found);
+                break;
+            }
+        }
+    }
+    dump.tail_bytes = length - dump.bytes;
+    if let Some(stop) = stop
+        && (dump.bytes < must_have || (sealed && !is_reserved_room(&stop)))
+    {
+        dump.problems.push(format!("{}: damaged at byte {}: {stop}", path.display(), dump.bytes));
+    }
+    Ok(dump)
+}
+
+/// Zeros read as a batch of magic 0.
+fn is_reserved_room(stop: &Stop) -> bool {
+    matches!(stop, Stop::Batch(batch::BatchError::Magic { found: 0 } | batch::BatchError::Torn { .. }))
+}
+
+fn dump_index(disk: &dyn Disk, segment: &mut SegmentDump) {
+    let path = index_path(segment.id, segment.base_offset);
+    let index = read_all(disk, &path).ok().and_then(|bytes| SparseIndex::open(&bytes, u64::MAX));
+    let Some(index) = index else {
+        let problem = format!("{}: damaged; it will be built again", path.display());
+        segment.problems.push(problem);
+        return;
+    };
+    segment.index_entries = index.len();
+    let places: BTreeMap<u64, i64> =
+        segment.batches.iter().map(|batch| (batch.at, batch.base_offset)).collect();
+    let wrong =
+        (0..index.len()).map(|n| index.entry(n)).find(|entry| places.get(&entry.at) != Some(&entry.offset));
+    // the index of a segment that is written may know of batches that a crash took
+    if let Some(entry) = wrong.filter(|entry| segment.sealed || entry.at < segment.bytes) {
+        let problem = format!(
+            "{}: names offset {} at byte {}, which is not so",
+            path.display(),
+            entry.offset,
+            entry.at
+        );
+        segment.problems.push(problem);
+    }
+}
+
+fn batch_dump(header: &batch::BatchHeader, at: u64) -> BatchDump {
+    BatchDump {
+        base_offset: header.base_offset,
+        last_offset: header.last_offset(),
+        records: header.record_count,
+        bytes: header.total_bytes,
+        at,
+        leader_epoch: header.leader_epoch,
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        max_timestamp_ms: header.max_timestamp,
+        compression: match header.compression() {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        },
+    }
 }

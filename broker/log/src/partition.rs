@@ -106,14 +106,16 @@ impl Partition {
         }
     }
 
-    /// Stops it: what waits has an unknown outcome.
-    pub(crate) fn fail(&mut self, reason: &Arc<str>) {
-        if self.failed.is_none() {
-            tracing::error!(partition = %self.id(), %reason, "partition accepts no more records");
-            self.failed = Some(reason.clone());
-        }
+    /// Stops it: what waits has an unknown outcome. Returns whether it went on until now.
+    pub(crate) fn fail(&mut self, reason: &Arc<str>) -> bool {
         self.pending.clear();
         self.pending_bytes = 0;
+        if self.failed.is_some() {
+            return false;
+        }
+        tracing::error!(partition = %self.id(), %reason, "partition accepts no more records");
+        self.failed = Some(reason.clone());
+        true
     }
 
     /// Whether `bytes` more ask for a new segment.

@@ -59,7 +59,14 @@ impl Disk for RealDisk {
         let path = self.root.join(path);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             // an offline reader may not be allowed to write
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(&path)?,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                File::open(&path)?
+            }
             other => other?,
         };
         Ok(Arc::new(RealFile(file)))
