@@ -2,7 +2,7 @@
 //!
 //! - [`Outbox`]: the sources a node reads and the shards that applications push, started from the broker's registry.
 //! - [`grpc`], [`http`]: the two ways in; both are thin.
-//! - [`position`]: where a shard stands, and why each row is in the log exactly once. [`row`]: a row to a record. Both pure.
+//! - `position`: where a shard stands, and why each row is in the log exactly once. `row`: a row to a record. Both pure.
 //!
 //! The log is reached only through [`sunseo_client::Client`].
 //!
@@ -17,9 +17,9 @@ pub mod http;
 mod ingest;
 mod names;
 mod outbox;
-pub mod position;
+mod position;
 mod read;
-pub mod row;
+mod row;
 mod source;
 mod sqlite;
 mod tasks;

@@ -15,6 +15,9 @@
 //! A pushed shard also notes the checksums of the events it is about to append, before it appends them, so that a sequence
 //! that comes again with other bytes is told apart from a repeat even if its first answer was lost.
 //!
+//! The limit of rule 2: a producer's identity lasts for 32,768 openings, one for each start of its source. If a server crashes
+//! during the last of them, what follows its last note is sent again under a new identity, and lands twice.
+//!
 //! Not here: writing and reading the notes ([`crate::checkpoint`]).
 
 use std::collections::BTreeMap;

@@ -426,6 +426,16 @@ impl App {
         app
     }
 
+    /// The application ends.
+    pub(crate) fn close(&mut self) {
+        self.db = Connection::open_in_memory().expect("opens");
+    }
+
+    pub(crate) fn reopen(&mut self) {
+        self.db = Connection::open(self.path()).expect("opens");
+        self.db.busy_timeout(Duration::from_secs(10)).expect("set");
+    }
+
     pub(crate) fn make_table(&self, name: &str) {
         let columns = format!("seq INTEGER PRIMARY KEY AUTOINCREMENT, {OUTBOX_COLUMNS}");
         self.sql(&format!("CREATE TABLE {name} ({columns})"));

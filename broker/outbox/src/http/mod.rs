@@ -11,7 +11,7 @@
 //! | 422 | the same sequence came before with other content |
 //! | 429, 503 | nothing after `accepted_through` was appended: come back after `retry_after_s` |
 //!
-//! Every answer to a push tells `accepted_through`, also a refusal: the longest valid prefix is durable.
+//! Every answer to a push that reads tells `accepted_through`, also a refusal: the longest valid prefix is durable.
 
 mod events;
 #[cfg(test)]

@@ -244,3 +244,27 @@ async fn a_backlog_is_read_in_batches_and_the_list_shows_every_source() {
     wait_for(&fake, "delivery", 5_001).await;
     assert_eq!(outbox.describe("orders").await.unwrap().state, "running");
 }
+
+#[tokio::test]
+async fn a_database_that_nobody_has_open_is_read_and_so_is_one_without_a_write_ahead_log() {
+    for mode in ["WAL", "DELETE"] {
+        let (fake, mut app) = (fake(), App::new(1));
+        app.sql(&format!("PRAGMA journal_mode={mode}"));
+        app.insert("outbox_0", "a", "k");
+        app.close();
+        let outbox = start(&fake).await;
+        outbox.add(app.definition()).await.unwrap();
+        wait_for(&fake, "delivery", 1).await;
+        app.reopen();
+        for n in 0..20 {
+            app.insert("outbox_0", &format!("e{n}"), "k");
+        }
+        wait_for(&fake, "delivery", 21).await;
+        app.close();
+        app.reopen();
+        app.insert("outbox_0", "z", "k");
+        wait_for(&fake, "delivery", 22).await;
+        assert_eq!(published(&fake, "delivery"), committed(&app), "{mode}");
+        assert_eq!(outbox.describe("orders").await.unwrap().error, None, "{mode}");
+    }
+}
