@@ -31,6 +31,9 @@ const BACKGROUND_JOBS: i32 = 2;
 /// Most files that are open at once.
 const OPEN_FILES_MAX: i32 = 512;
 
+/// The family of the positions: the one that is always there.
+const POSITIONS: &str = "default";
+
 type Rocks = DBWithThreadMode<MultiThreaded>;
 
 /// Bytes of memory for all stores of a node together.
@@ -103,18 +106,15 @@ impl StateDb {
         let families = match Rocks::list_cf(&options, dir) {
             Ok(families) => families,
             // there is no database yet
-            Err(_) if !dir.join("CURRENT").exists() => Vec::new(),
+            Err(_) if !dir.join("CURRENT").exists() => vec![POSITIONS.to_owned()],
             Err(error) => return Err(failed("list column families", &error)),
         };
         let descriptors = families.iter().map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
-        let db = match families.is_empty() {
-            true => Rocks::open(&options, dir),
-            false => Rocks::open_cf_descriptors(&options, dir, descriptors),
-        };
-        let db = db.map_err(|error| failed(&format!("open {}", dir.display()), &error))?;
+        let db = Rocks::open_cf_descriptors(&options, dir, descriptors)
+            .map_err(|error| failed(&format!("open {}", dir.display()), &error))?;
         let mut write = WriteOptions::default();
         write.disable_wal(true);
-        let families = families.into_iter().filter(|name| name != "default").collect();
+        let families = families.into_iter().filter(|name| name != POSITIONS).collect();
         Ok(Self { db, options, write, families: Mutex::new(families), buffers })
     }
 
@@ -205,9 +205,10 @@ impl StateDb {
 
     /// Puts everything that was applied on disk, so that a restart replays less.
     pub(crate) fn flush(&self) -> Result<(), Error> {
-        let names = self.families().clone();
-        let mut handles: Vec<_> = names.iter().filter_map(|name| self.db.cf_handle(name)).collect();
-        handles.extend(self.db.cf_handle("default"));
+        let mut names = self.families().clone();
+        names.insert(POSITIONS.to_owned());
+        // all together, or data and positions would part
+        let handles: Vec<_> = names.iter().filter_map(|name| self.db.cf_handle(name)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
         let handles: Vec<_> = handles.iter().collect();
