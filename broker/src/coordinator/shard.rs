@@ -38,8 +38,6 @@ pub(super) struct Shard {
     images: watch::Receiver<Arc<State>>,
     store: Store,
     groups: BTreeMap<String, Group>,
-    /// The memory is not what is stored.
-    stale: bool,
     begun: Instant,
     looked: Instant,
 }
@@ -54,7 +52,7 @@ impl Shard {
         let mut store = Store::open(log, id).await?;
         let groups = store.load().await?;
         let now = Instant::now();
-        let mut shard = Self { config, images, store, groups, stale: false, begun: now, looked: now };
+        let mut shard = Self { config, images, store, groups, begun: now, looked: now };
         shard.begin_sessions();
         Ok(shard)
     }
@@ -99,7 +97,7 @@ impl Shard {
     }
 
     async fn turn(&mut self, batch: Vec<Job>, look: bool) {
-        if let Err(error) = self.reload_when_stale().await {
+        if let Err(error) = self.reload_when_unsure().await {
             for job in batch {
                 job(Err(error.clone()))(Ok(()));
             }
@@ -124,22 +122,20 @@ impl Shard {
         let stored = self.store.append(&records).await;
         if let Err(error) = &stored {
             tracing::warn!(%error, partition = %self.store.id(), "changes of consumer groups were not stored, reading back");
-            self.stale = true;
         }
         for reply in replies {
             reply(stored.clone().map_err(not_stored));
         }
-        if !self.stale {
+        if !self.store.is_unsure() {
             self.store.tidy(&self.groups, self.config.groups.snapshot_records).await;
         }
     }
 
-    async fn reload_when_stale(&mut self) -> Result<()> {
-        if !self.stale && !self.store.is_unsure() {
+    async fn reload_when_unsure(&mut self) -> Result<()> {
+        if !self.store.is_unsure() {
             return Ok(());
         }
         self.groups = self.store.load().await?;
-        self.stale = false;
         self.begin_sessions();
         Ok(())
     }

@@ -39,7 +39,7 @@ impl Store {
         self.id
     }
 
-    /// Whether the log must be read before it is written again.
+    /// Whether an append failed: what is stored may not be what is in memory, and must be read before anything else.
     pub(super) fn is_unsure(&self) -> bool {
         self.unsure
     }

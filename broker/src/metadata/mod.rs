@@ -39,7 +39,13 @@ const REQUESTS_MAX: usize = 256;
 /// Identities for producers without a name that are taken at once.
 const PRODUCER_BLOCK: i64 = 1_000;
 /// Producers with a name; each keeps its identity for ever.
-const PRODUCER_NAMES_MAX: usize = 100_000;
+const PRODUCER_NAMES_MAX: usize = 50_000;
+
+// a snapshot, all of the state, fits in one record
+const _: () = assert!(
+    PRODUCER_NAMES_MAX * (names::FREE_NAME_BYTES_MAX + 32) + 2 * definitions::DEFINITIONS_BYTES_MAX
+        < internal_topics::SYSTEM_BATCH_BYTES_MAX as usize
+);
 
 /// What the metadata needs to know of its node.
 #[derive(Clone, Debug)]

@@ -8,18 +8,19 @@
 //!
 //! Not here: what a request may ask for ([`super::requests`]), ranges of settings ([`super::config`]).
 
+mod snapshot;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{TopicId, v1};
 
+use super::Topic;
 use super::command::{
-    AlterTopic, Change, Command, DeleteDefinition, DeleteTopic, PutDefinition, RegisterNode, Snapshot,
-    StoredNode, StoredProducer, StoredTopic,
+    AlterTopic, Change, Command, DeleteDefinition, DeleteTopic, PutDefinition, RegisterNode, StoredTopic,
 };
 use super::internal_topics::SYSTEM_TOPICS;
-use super::{Topic, TopicKind};
 
 /// Highest epoch of a producer; record batches have 16 bits for it.
 pub(crate) const PRODUCER_EPOCH_MAX: i16 = i16::MAX;
@@ -348,58 +349,5 @@ impl State {
         self.next_producer_id =
             next.ok_or_else(|| Error::internal(format!("{count} producer identities after {first}")))?;
         Ok(first)
-    }
-
-    /// The command that stands for every one up to the index `through`.
-    pub(crate) fn snapshot(&self, through: i64) -> Command {
-        let topics = self.topics.values().filter(|topic| topic.kind != TopicKind::System);
-        let producers = self.producers.iter().map(|(name, producer)| StoredProducer {
-            name: name.clone(),
-            id: producer.id,
-            epoch: producer.epoch.into(),
-        });
-        let nodes = self.nodes.iter().map(|(node_id, node)| StoredNode {
-            node_id: *node_id,
-            epoch: node.epoch,
-            started_ms: node.started_ms,
-        });
-        Change::Snapshot(Snapshot {
-            cluster_id: self.cluster_id.to_string(),
-            topics: topics.map(|topic| topic.stored()).collect(),
-            definitions: self.definitions.values().cloned().collect(),
-            producers: producers.collect(),
-            next_producer_id: self.next_producer_id,
-            nodes: nodes.collect(),
-            system_replicas: self.system_replicas.clone(),
-            through,
-        })
-        .into()
-    }
-
-    fn restore(&mut self, snapshot: &Snapshot) -> Result<Event> {
-        let mut state = Self {
-            cluster_id: Arc::from(snapshot.cluster_id.as_str()),
-            next_producer_id: snapshot.next_producer_id,
-            system_replicas: snapshot.system_replicas.clone(),
-            ..Self::default()
-        };
-        state.put_system_topics();
-        for topic in &snapshot.topics {
-            state.put_topic(Arc::new(Topic::opened(topic)?));
-        }
-        let definitions = snapshot.definitions.iter().map(|d| ((d.kind.clone(), d.name.clone()), d.clone()));
-        state.definitions = Arc::new(definitions.collect());
-        let producers = snapshot.producers.iter().map(|producer| {
-            let epoch = i16::try_from(producer.epoch).unwrap_or(PRODUCER_EPOCH_MAX);
-            (producer.name.clone(), NamedProducer { id: producer.id, epoch })
-        });
-        state.producers = Arc::new(producers.collect());
-        let epochs = state.producers.values().map(|producer| (producer.id, producer.epoch));
-        state.producer_epochs = Arc::new(epochs.collect());
-        let nodes = snapshot.nodes.iter();
-        let nodes = nodes.map(|n| (n.node_id, Node { epoch: n.epoch, started_ms: n.started_ms }));
-        state.nodes = Arc::new(nodes.collect());
-        *self = state;
-        Ok(Event::Restored)
     }
 }
