@@ -24,8 +24,8 @@ use crate::metadata::State;
 const BATCH_MAX: usize = 512;
 /// Time between two looks at the sessions.
 const TICK: Duration = Duration::from_millis(250);
-/// Time without a look after which the node was away, and not the members.
-const AWAY: Duration = Duration::from_secs(2);
+/// Longer than this it waits only when the process stood still: then the node was away, and not the members.
+const AWAY_MS: i64 = 2_000;
 
 /// Answers when it is known whether the turn's records are stored.
 pub(super) type Reply = Box<dyn FnOnce(Result<()>) + Send>;
@@ -38,8 +38,11 @@ pub(super) struct Shard {
     images: watch::Receiver<Arc<State>>,
     store: Store,
     groups: BTreeMap<String, Group>,
+    /// The groups have not seen the newest topics.
+    topics_changed: bool,
     begun: Instant,
-    looked: Instant,
+    /// When it last began to wait for something to do; it never waits longer than a tick unless the process stands still.
+    idle_since: Instant,
 }
 
 impl Shard {
@@ -52,22 +55,19 @@ impl Shard {
         let mut store = Store::open(log, id).await?;
         let groups = store.load().await?;
         let now = Instant::now();
-        let mut shard = Self { config, images, store, groups, begun: now, looked: now };
+        let mut shard =
+            Self { config, images, store, groups, topics_changed: true, begun: now, idle_since: now };
         shard.begin_sessions();
         Ok(shard)
     }
 
-    fn now_ms(&self) -> i64 {
-        i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX)
-    }
-
     fn begin_sessions(&mut self) {
-        let now_ms = self.now_ms();
+        let now_ms = elapsed_ms(self.begun);
         for group in self.groups.values_mut() {
             group.restart_sessions(now_ms);
         }
         // the topics may have changed since the records were written
-        self.images.mark_changed();
+        self.topics_changed = true;
     }
 
     pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
@@ -79,20 +79,26 @@ impl Shard {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                // before the requests: however many there are, sessions must end
+                _ = ticks.tick() => look = true,
                 job = jobs.recv() => match job {
                     Some(job) => batch.push(job),
                     None => return,
                 },
-                Ok(()) = self.images.changed() => self.images.mark_changed(),
-                _ = ticks.tick() => look = true,
+                Ok(()) = self.images.changed() => self.topics_changed = true,
             }
+            let away_ms = elapsed_ms(self.idle_since);
             // heartbeats that are waiting count before any session is ended
             while batch.len() < BATCH_MAX
                 && let Ok(job) = jobs.try_recv()
             {
                 batch.push(job);
             }
+            if away_ms > AWAY_MS {
+                self.groups.values_mut().for_each(|group| group.extend_sessions(away_ms));
+            }
             self.turn(batch, look).await;
+            self.idle_since = Instant::now();
         }
     }
 
@@ -103,19 +109,14 @@ impl Shard {
             }
             return;
         }
-        let changed = self.images.has_changed().unwrap_or(false);
+        self.topics_changed |= self.images.has_changed().unwrap_or(false);
         let image = self.images.borrow_and_update().clone();
         let mut turn = Turn::new(&mut self.groups, &self.config, &image, elapsed_ms(self.begun));
-        if changed {
+        if std::mem::take(&mut self.topics_changed) {
             turn.refresh();
         }
         let replies: Vec<Reply> = batch.into_iter().map(|job| job(Ok(&mut turn))).collect();
         if look {
-            let away = self.looked.elapsed();
-            if away > AWAY {
-                turn.extend_sessions(i64::try_from(away.as_millis()).unwrap_or(i64::MAX));
-            }
-            self.looked = Instant::now();
             turn.expire();
         }
         let records = turn.into_records();

@@ -193,10 +193,6 @@ impl<'a> Turn<'a> {
             }
         }
     }
-
-    pub(super) fn extend_sessions(&mut self, ms: i64) {
-        self.groups.values_mut().for_each(|group| group.extend_sessions(ms));
-    }
 }
 
 pub(super) fn unknown_group(name: &str) -> Error {

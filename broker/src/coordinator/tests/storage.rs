@@ -91,6 +91,25 @@ async fn a_log_that_cannot_be_read_back_refuses_until_it_can() {
     assert_eq!(node.commit("a", a, &[(0, 8)]).await, Ok(vec![None]));
 }
 
+#[tokio::test(start_paused = true)]
+async fn topics_that_change_meanwhile_are_followed_when_the_log_can_be_read_again() {
+    let node = Node::start(1).await;
+    let (a, _) = node.beat("a", 0, &[]).await;
+    node.log.script([Fault::AnswerLost]);
+    assert_eq!(node.commit("a", a, &[(0, 6)]).await, Err(ErrorCode::Unavailable));
+    node.log.fail_reads(8);
+    let grown = v1::AlterTopicRequest {
+        name: "orders".to_owned(),
+        partitions: 2,
+        ..v1::AlterTopicRequest::default()
+    };
+    node.metadata.alter_topic(grown).await.expect("grown");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(node.describe().await.is_err(), "tried again with the ticks and not all the time");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(node.beat("a", a, &[0]).await.1, [0, 1]);
+}
+
 #[tokio::test]
 async fn commits_that_wait_together_share_an_append() {
     let node = Node::start(8).await;
