@@ -1,6 +1,7 @@
 //! A whole node, in process and over a socket, on a disk that obeys the scenario.
 
 mod faults;
+mod folds;
 mod lifecycle;
 mod produce_fetch;
 mod support;
