@@ -127,9 +127,22 @@ impl Request {
         reply: oneshot::Sender<Vec<Outcome>>,
         permit: Option<Permit>,
     ) -> impl Iterator<Item = Slot> {
-        let request = Self { outcomes: vec![None; count], missing: count, reply: Some(reply), permit };
+        let mut request = Self { outcomes: vec![None; count], missing: count, reply: Some(reply), permit };
+        if count == 0 {
+            drop(request.finish());
+        }
         let request = Rc::new(RefCell::new(request));
         (0..count).map(move |index| Slot { request: Rc::clone(&request), index })
+    }
+
+    /// Sends the outcomes; dropping what is returned may start the next requests in line.
+    fn finish(&mut self) -> Option<Permit> {
+        let outcomes = self.outcomes.drain(..).flatten().collect();
+        if let Some(reply) = self.reply.take() {
+            // who asked may have left; the appends stand all the same
+            let _ = reply.send(outcomes);
+        }
+        self.permit.take()
     }
 }
 
@@ -142,14 +155,8 @@ impl Slot {
         }
         request.missing -= 1;
         if request.missing == 0 {
-            let outcomes = request.outcomes.drain(..).flatten().collect();
-            let permit = request.permit.take();
-            if let Some(reply) = request.reply.take() {
-                // who asked may have left; the append stands all the same
-                let _ = reply.send(outcomes);
-            }
+            let permit = request.finish();
             drop(request);
-            // may start the next requests in line
             drop(permit);
         }
     }

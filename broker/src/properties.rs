@@ -82,7 +82,7 @@ mod tests {
         join(&disk, 7, "a").expect("the first cluster");
         join(&disk, 7, "a").expect("the same cluster");
         assert_eq!(join(&disk, 7, "b").expect_err("another cluster").code, ErrorCode::CorruptLog);
-        disk.flip_bit(Path::new(FILE), 20).expect("is there");
+        disk.flip_bit(Path::new(FILE), 14).expect("is there");
         assert_eq!(claim(&disk, 7).expect_err("damaged").code, ErrorCode::CorruptLog);
     }
 }

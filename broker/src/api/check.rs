@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn refusal(part: v1::ProducePartition) -> (ErrorCode, String) {
-        let error = check(part, BATCH_BYTES_MAX, NOW_MS).expect_err("refused");
+        let error = check(part, BATCH_BYTES_MAX, NOW_MS).map(|batch| batch.header).expect_err("refused");
         (error.code, error.field.unwrap_or_default())
     }
 
@@ -235,9 +235,10 @@ mod tests {
         let reserved = v1::Record { headers: vec![header], ..Default::default() };
         let early = v1::Record { timestamp_ms: -1, ..Default::default() };
         // does not compress below the limit
-        let noise: Vec<u8> = (0..2 * BATCH_BYTES_MAX as u64)
-            .map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) as u8)
-            .collect();
+        let noise = std::iter::successors(Some(1_u64), |x| {
+            Some(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
+        });
+        let noise: Vec<u8> = noise.map(|x| (x >> 56) as u8).take(2 * BATCH_BYTES_MAX).collect();
         let big = v1::Record { value: Some(noise.into()), ..Default::default() };
         let cases = [
             ("none", vec![], InvalidArgument, "records"),

@@ -32,10 +32,7 @@ async fn what_is_offloaded_and_evicted_is_read_back_the_same() {
     fill(&handle, 0..40).await;
     let before = bytes_from(&handle, "orders", 0, 0).await;
     let report = flush(&handle, true).await;
-    assert!(
-        report.segments_offloaded > 3 && report.segments_evicted == report.segments_offloaded,
-        "{report:?}"
-    );
+    assert!(report.segments_evicted > 3, "{report:?}");
     let described = describe(&handle).await;
     assert_eq!((described.log_start_offset, described.local_start_offset), (0, 200));
     assert!(described.offloaded_bytes > 0);
@@ -56,11 +53,11 @@ async fn what_is_offloaded_and_evicted_is_read_back_the_same() {
     assert_eq!((status.partitions[0].offloaded_from, status.partitions[0].offloaded_to), (0, 200));
     assert!(status.reachable && status.bytes_read_back > 0, "{status:?}");
     let verified = handle.tier_verify(v1::TierVerifyRequest { topic: "orders".into() }).await.unwrap();
-    assert_eq!((verified.objects, verified.problems.len()), (u64::from(report.segments_offloaded), 0));
+    assert_eq!((verified.objects, verified.problems.len()), (u64::from(report.segments_evicted), 0));
 
     let request = v1::TierRestoreRequest { topic: "orders".into(), partition: -1 };
     let restored = handle.tier_restore(request).await.unwrap();
-    assert_eq!(restored.segments, report.segments_offloaded);
+    assert_eq!(restored.segments, report.segments_evicted);
     assert_eq!(describe(&handle).await.local_start_offset, 0);
     assert_eq!(bytes_from(&handle, "orders", 0, 0).await[..before.len()], before[..]);
 }
