@@ -20,3 +20,6 @@ pub mod rider;
 pub mod summary;
 
 pub use pipeline::{plan, topology};
+
+#[cfg(test)]
+mod tests;

@@ -212,26 +212,4 @@ pub fn python(configured: Option<PathBuf>) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (micros, date) in [
-            (0, "1970-01-01"),
-            (-1, "1969-12-31"),
-            (1_772_377_200_000_000 - 1, "2026-03-01"),
-            (1_772_409_600_000_000, "2026-03-02"),
-            (951_782_400_000_000, "2000-02-29"),
-        ] {
-            assert_eq!(date_of(micros).as_deref(), Some(date), "{micros}");
-        }
-    }
-
-    #[tokio::test]
-    async fn without_a_reader_the_remedy_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let said = read(Path::new("/no/such/python"), folder.path()).await.unwrap_err();
-        assert!(said.contains("SUNSEO_PYTHON"), "{said}");
-    }
-}
+mod tests;
