@@ -53,6 +53,7 @@ pub struct Application {
     database: Connection,
     /// By shard.
     insert_outbox: Vec<String>,
+    orders_rolled_back: u64,
 }
 
 impl Application {
@@ -89,7 +90,7 @@ impl Application {
             )
         };
         database.set_prepared_statement_cache_capacity(shards as usize + 8);
-        Ok(Self { database, insert_outbox: tables.iter().map(insert).collect() })
+        Ok(Self { database, insert_outbox: tables.iter().map(insert).collect(), orders_rolled_back: 0 })
     }
 
     /// Performs one transaction. When it returns, the transaction is committed, or rolled back as the step says.
@@ -108,7 +109,10 @@ impl Application {
         }
         self.write_outbox(event, &event.to_json())?;
         let ended = match step.transaction {
-            Transaction::RollBack => transaction.rollback(),
+            Transaction::RollBack => {
+                self.orders_rolled_back += u64::from(event.order.is_some());
+                transaction.rollback()
+            }
             Transaction::Commit | Transaction::CommitAfterSavepoint => transaction.commit(),
         };
         ended.map_err(DemoError::database("ending a transaction"))
@@ -144,6 +148,12 @@ impl Application {
     fn execute(&self, statement: &str, row: impl rusqlite::Params) -> Result<usize> {
         let failed = || DemoError::database("writing an order");
         self.database.prepare_cached(statement).map_err(failed())?.execute(row).map_err(failed())
+    }
+
+    /// New orders that were written and rolled back.
+    #[must_use]
+    pub fn orders_rolled_back(&self) -> u64 {
+        self.orders_rolled_back
     }
 
     /// Counts what is there.

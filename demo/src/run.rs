@@ -95,9 +95,9 @@ async fn play_and_drain(
     let begin = Instant::now();
     let signals = play::Signals { orders, seen, committed: committed.clone() };
     let simulator = Simulator::new(config.day(), regions);
-    let application = play::play(client, config, simulator, truth, (application, signals), progress).await?;
+    let play = play::play(client, config, simulator, truth, (application, signals), progress);
+    let (application, kills) = both(play, kills).await?;
     let played = begin.elapsed();
-    let kills = kills.await.map_err(|e| DemoError::Internal(format!("killing the node: {e}")))??;
 
     progress.stage("waiting until all is through", Some(truth.ended()));
     let patience = Duration::from_secs(config.patience_s);
@@ -121,6 +121,24 @@ async fn play_and_drain(
         }
     }
     Ok((application, kills))
+}
+
+/// The outcome of both. A node that does not come up again ends the run at once, not at the end of everybody's patience.
+async fn both<T>(
+    play: impl Future<Output = Result<T>>,
+    mut kills: AbortOnDropHandle<Result<u32>>,
+) -> Result<(T, u32)> {
+    let killed = |outcome: std::result::Result<Result<u32>, tokio::task::JoinError>| {
+        outcome.map_err(|e| DemoError::Internal(format!("killing the node: {e}")))?
+    };
+    let mut play = std::pin::pin!(play);
+    tokio::select! {
+        played = &mut play => Ok((played?, killed(kills.await)?)),
+        outcome = &mut kills => {
+            let kills = killed(outcome)?;
+            Ok((play.await?, kills))
+        }
+    }
 }
 
 /// Looks at the node's memory until it is dropped.

@@ -25,6 +25,7 @@ fn the_tables_hold_the_committed_events_in_order_and_nothing_that_was_rolled_bac
         }
     }
     assert!(truth.orders_rolled_back() > 0);
+    assert_eq!(application.orders_rolled_back(), truth.orders_rolled_back());
     assert_eq!(application.rows().unwrap(), Rows { orders: truth.orders(), outbox: truth.events() });
 
     // by another connection, as the outbox reader sees it

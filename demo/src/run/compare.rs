@@ -63,7 +63,8 @@ fn database(application: &Application, truth: &Truth, checks: &mut Vec<Check>) -
     let rows = application.rows()?;
     checks.push(Check::equal("orders committed (rows in the database)", truth.orders(), rows.orders));
     checks.push(Check::equal("outbox rows committed", truth.events(), rows.outbox));
-    checks.push(Check::positive("orders rolled back", truth.orders_rolled_back()));
+    let rolled_back = application.orders_rolled_back();
+    checks.push(Check::equal("orders rolled back", truth.orders_rolled_back(), rolled_back));
     Ok(())
 }
 

@@ -164,8 +164,9 @@ impl Player<'_> {
         let through = self.canaries.saturating_sub(self.canaries_ahead_max);
         let patience = Duration::from_secs(self.config.patience_s);
         while !self.tired && *self.signals.seen.borrow_and_update() < through {
-            // any canary is a sign of life
-            if tokio::time::timeout(patience, self.signals.seen.changed()).await.is_err() {
+            // any canary is a sign of life; an error says that nobody looks any more
+            let changed = tokio::time::timeout(patience, self.signals.seen.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
                 self.tired = true;
                 self.progress
                     .note("the node counts nothing any more: the day goes on without waiting for it");
