@@ -13,7 +13,7 @@ use super::scope::RecordScope;
 use super::{SourceIndex, dead_letter};
 use crate::ops::{Message, OpError, OpResult, Origin, TimeKind, Timer};
 use crate::plan::wiring::{Role, TimerStation, Wiring};
-use crate::plan::{Plan, SourceSpec, SubTopology};
+use crate::plan::{Plan, SubTopology};
 use crate::serde::{ordered_i64, take_ordered_i64};
 use crate::state::StateAccess;
 use crate::topology::ErrorPolicy;
@@ -165,20 +165,11 @@ impl TaskCore {
         moves
     }
 
-    fn source(&self, index: SourceIndex) -> Result<(usize, &SourceSpec)> {
-        let place = self.wiring.sources.get(index.0 as usize);
-        let spec = self.sub_topology().sources.get(index.0 as usize);
-        place.copied().zip(spec).ok_or_else(|| {
-            let message = format!("a record of source {} of {}", index.0, self.wiring.sources.len());
-            Error::internal(message)
-        })
-    }
-
     fn record(&mut self, input: &InputRecord, batch: &mut Batch<'_>) -> Result<()> {
-        let (station, spec) = self.source(input.source)?;
-        let topic = spec.topic.clone();
-        let wiring = self.wiring.clone();
-        let Role::Source { decode, policy } = &wiring.stations[station].role else {
+        let plan = self.plan.clone();
+        let sub_topology = &plan.sub_topologies[self.sub_topology];
+        let (station, topic) = source(sub_topology, input.source)?;
+        let Role::Source { decode, policy } = &sub_topology.wiring.stations[station].role else {
             return Err(Error::internal(format!("source {topic:?} leads to no source")));
         };
         let decoded = decode(input.key.as_ref(), input.value.as_ref());
@@ -187,7 +178,7 @@ impl TaskCore {
             Ok((key, new, old)) => {
                 let message = Message { key, new, old, timestamp_ms: input.timestamp_ms };
                 let origin = Origin {
-                    topic: &topic,
+                    topic,
                     partition: input.partition,
                     offset: input.offset,
                     headers: &input.headers,
@@ -200,9 +191,9 @@ impl TaskCore {
                 }
             }
         };
-        let (stage, error) = (&wiring.stations[stage].id, error.to_string());
+        let (stage, error) = (&sub_topology.wiring.stations[stage].id, error.to_string());
         let place = format!("{topic}/{}@{}", input.partition, input.offset);
-        let letter = dead_letter::of_record(input, &topic, stage, &error);
+        let letter = dead_letter::of_record(input, topic, stage, &error);
         self.dead_letter(*policy, letter, (&place, stage, &error), batch)
     }
 
@@ -278,24 +269,25 @@ impl TaskCore {
         now_ms: i64,
         batch: &mut Batch<'_>,
     ) -> Result<()> {
+        // Up to the smallest key of the next millisecond; at the end of time there is none.
+        let end = now_ms.checked_add(1).map(ordered_i64);
+        let to = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
         loop {
-            let found =
-                batch.state.scan(timers.store, Bound::Unbounded, Bound::Unbounded, TIMERS_PER_SCAN)?;
-            let Some((first, _)) = found.first() else {
-                self.next_deadlines[index] = NextDeadline::NotBefore(None);
-                return Ok(());
+            // Nothing is before the deadline that is known: what was fired there need not be passed over again.
+            let begin = match self.next_deadlines[index] {
+                NextDeadline::NotBefore(Some(next)) => Some(ordered_i64(next)),
+                NextDeadline::NotBefore(None) | NextDeadline::Unknown => None,
             };
-            let first_ms = parse_timer(first)?.deadline_ms;
-            if first_ms > now_ms {
-                self.next_deadlines[index] = NextDeadline::NotBefore(Some(first_ms));
+            let from = begin.as_ref().map_or(Bound::Unbounded, |begin| Bound::Included(&begin[..]));
+            let due = batch.state.scan(timers.store, from, to, TIMERS_PER_SCAN)?;
+            if due.is_empty() {
+                let next = batch.state.scan(timers.store, from, Bound::Unbounded, 1)?;
+                let next = next.first().map(|(stored, _)| parse_timer(stored)).transpose()?;
+                self.next_deadlines[index] = NextDeadline::NotBefore(next.map(|timer| timer.deadline_ms));
                 return Ok(());
             }
-            for (stored, _) in &found {
-                let timer = parse_timer(stored)?;
-                if timer.deadline_ms > now_ms {
-                    break;
-                }
-                self.fire(timers, &timer, batch)?;
+            for (stored, _) in &due {
+                self.fire(timers, &parse_timer(stored)?, batch)?;
             }
         }
     }
@@ -360,6 +352,16 @@ impl TaskCore {
             )),
         }
     }
+}
+
+/// Station and topic of a source.
+fn source(sub_topology: &SubTopology, index: SourceIndex) -> Result<(usize, &str)> {
+    let station = sub_topology.wiring.sources.get(index.0 as usize);
+    let spec = sub_topology.sources.get(index.0 as usize);
+    station.copied().zip(spec.map(|spec| spec.topic.as_str())).ok_or_else(|| {
+        let (name, sources) = (&sub_topology.name, sub_topology.sources.len());
+        Error::internal(format!("a record of source {} for {name:?}, which has {sources}", index.0))
+    })
 }
 
 fn parse_timer(stored: &Bytes) -> Result<Timer> {

@@ -3,6 +3,7 @@
 
 mod aggregates;
 mod collects;
+mod crashes;
 mod join_model;
 mod join_script;
 mod stateless;

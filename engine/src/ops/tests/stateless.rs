@@ -114,3 +114,20 @@ fn headers_travel_except_the_servers_own() {
     assert_eq!(written[0].value.as_deref(), Some("created in/0@0"));
     assert_eq!(written[0].headers, [Header::new("type", "created")]);
 }
+
+#[test]
+fn a_null_key_does_not_go_through_a_repartition_that_the_engine_put_in() {
+    let builder = TopologyBuilder::new("p");
+    builder
+        .stream::<String, String>("in", "in")
+        .select_key("maybe", |_, v| Ok((v != "nobody").then(|| v.clone())))
+        .group_by_key()
+        .count("count");
+    let mut driver = Driver::new(&builder.build().unwrap(), 3).unwrap();
+    for value in ["a", "nobody", "a"] {
+        driver.pipe("in", &"k".to_owned(), &value.to_owned(), 1).unwrap();
+    }
+    driver.run().unwrap();
+    assert_eq!(driver.entries::<String, i64>("count").unwrap(), [("a".to_owned(), 2, 1)]);
+    assert_eq!(driver.processed().dropped["count:repartition"], 1);
+}
