@@ -245,3 +245,25 @@ fn producers_beyond_the_bound_are_forgotten_but_not_positioned_ones() {
     assert_eq!(put(&mut store, numbered(199, 0, 0, &["x"])), 102, "silent for too long");
     assert!(matches!(try_put(&mut store, positioned(1, 0, 1, 1)), Ok(Outcome::Duplicate { .. })));
 }
+
+#[test]
+fn bytes_whose_note_was_lost_are_cut_off() {
+    let disk = FaultyDisk::new(10);
+    let mut store = fresh(&disk, PartitionConfig::default());
+    put(&mut store, plain(&["kept"], 1));
+    store.sync();
+    put(&mut store, large(20_000, 1));
+    let faults = crate::faulty::Faults { fail_write_to: Some("journal"), ..Default::default() };
+    disk.set_faults(faults);
+    assert_eq!(store.sync().failed.len(), 1);
+    disk.kill();
+    drop(store);
+    let (mut store, recovered) = open(&disk);
+    assert_eq!((recovered[0].end, recovered[0].quarantined.as_deref()), (1, None));
+    assert!(recovered[0].truncated_bytes > 20_000, "{recovered:?}");
+    let file = store.disk().open(&crate::segment::log_path(id(0), 0)).expect("there");
+    assert_eq!(file.bytes().expect("readable"), 73);
+    assert_eq!(put(&mut store, plain(&["next"], 1)), 1);
+    store.sync();
+    assert_eq!(values(&store), ["kept", "next"]);
+}

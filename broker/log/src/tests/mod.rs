@@ -28,7 +28,7 @@ pub(crate) fn id(n: i32) -> PartitionId {
 pub(crate) fn small() -> StoreConfig {
     StoreConfig {
         journal_file_bytes: 64 << 10,
-        checkpoint_journal_bytes: 96 << 10,
+        checkpoint_journal_bytes: 72 << 10,
         direct_append_bytes: 8 << 10,
         disk_headroom_bytes: 0,
         index_interval_bytes: 256,

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
+use crate::RestoredSegment;
 use crate::faulty::Faults;
 
 const PARTITIONS: i32 = 4;
@@ -32,6 +33,8 @@ struct Workload {
     rng: StdRng,
     store: Store,
     expected: BTreeMap<PartitionId, Expected>,
+    /// Copies of segments, by the offset after them.
+    archive: BTreeMap<(PartitionId, i64), RestoredSegment>,
     now_ms: i64,
     serial: u32,
 }
@@ -94,6 +97,30 @@ impl Workload {
         }
     }
 
+    /// Lets go of some sealed segments, of which the object store has a copy.
+    fn evict(&mut self, id: PartitionId) {
+        for facts in self.store.sealed(id).expect("there") {
+            let key = (id, facts.end_offset);
+            if !self.archive.contains_key(&key)
+                && let Ok(data) = self.store.segment_data(id, facts.base_offset)
+            {
+                self.archive.insert(key, RestoredSegment { segment: facts, data });
+            }
+        }
+        let before = self.rng.random_range(0..=self.expected[&id].acknowledged);
+        let copied = self.archive.keys().filter(|(of, _)| *of == id).map(|(_, end)| *end).max().unwrap_or(0);
+        // refused once the disk has stopped
+        let _ = self.store.evict_local(id, before.min(copied));
+    }
+
+    fn restore(&mut self, id: PartitionId) {
+        let start = self.store.partition(id).expect("there").state.local_start();
+        if let Some(copy) = self.archive.get(&(id, start)).cloned() {
+            // refused below the log start, and once the disk has stopped
+            let _ = self.store.restore_segment(id, &copy);
+        }
+    }
+
     fn step(&mut self) {
         self.now_ms += 50;
         let id = id(self.rng.random_range(0..PARTITIONS));
@@ -113,8 +140,9 @@ impl Workload {
                     }
                 }
             }
-            3 => drop(self.store.evict_local(id, self.expected[&id].log_start)),
-            4..=9 => {
+            3 => self.evict(id),
+            4 => self.restore(id),
+            5..=9 => {
                 let outcome = self.store.sync();
                 self.acknowledge(&outcome);
             }
@@ -156,11 +184,8 @@ impl Workload {
         for last in [expected.last_numbered, expected.last_positioned].into_iter().flatten() {
             let (append, end) = last;
             let is_there = end <= expected.acknowledged;
-            let mut probe = append.clone();
-            // news must not be appended by asking: a batch too large for the partition is refused after the check
-            let position = probe.position.take();
             let producers = &self.store.partition(id).expect("there").state.producers;
-            let found = producers.check(&append.header, position);
+            let found = producers.check(&append.header, append.position);
             let is_duplicate = matches!(found, Ok(Some(Outcome::Duplicate { .. })));
             assert_eq!(is_duplicate, is_there, "seed {seed}, {id}: {found:?}");
         }
@@ -200,8 +225,14 @@ fn run(seed: u64) {
     }
     store.sync();
     let expected = (0..PARTITIONS).map(|n| (id(n), Expected::default())).collect();
-    let mut workload =
-        Workload { rng: StdRng::seed_from_u64(seed ^ 1), store, expected, now_ms: 10, serial: 0 };
+    let mut workload = Workload {
+        rng: StdRng::seed_from_u64(seed ^ 1),
+        store,
+        expected,
+        archive: BTreeMap::new(),
+        now_ms: 10,
+        serial: 0,
+    };
     for crash in 0..3 {
         let after = rng.random_range(1..120);
         let short_io_permille = if rng.random_range(0..2) == 0 { 0 } else { 100 };

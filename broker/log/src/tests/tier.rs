@@ -37,6 +37,11 @@ fn sealed_segments_are_listed_with_their_facts() {
     assert_eq!(bounds(&store), [(0, 3), (3, 6), (6, 9)]);
     let facts = store.sealed(id(0)).expect("there");
     assert_eq!(facts[1].max_timestamp_ms, 5);
+    for facts in &facts {
+        let path = crate::segment::log_path(id(0), facts.base_offset);
+        let file = store.disk().open(&path).expect("there");
+        assert_eq!(file.bytes().expect("readable"), facts.bytes, "reserved room was given back");
+    }
     let data = store.segment_data(id(0), 3).expect("there");
     let offsets: Vec<i64> = batch::batches(data).map(|step| step.expect("valid").0.base_offset).collect();
     assert_eq!(offsets, [3, 4, 5]);
