@@ -114,6 +114,7 @@ impl StateDb {
             .map_err(|error| failed(&format!("open {}", dir.display()), &error))?;
         let mut write = WriteOptions::default();
         write.disable_wal(true);
+        write.set_memtable_insert_hint_per_batch(true);
         let families = families.into_iter().filter(|name| name != POSITIONS).collect();
         Ok(Self { db, options, write, families: Mutex::new(families), buffers })
     }
