@@ -11,6 +11,7 @@ use super::validate::{few, group_name, heartbeat};
 use super::{Coordinator, HighWatermarks};
 use crate::group::membership::JOIN_EPOCH;
 use crate::group::{Group, Member, TopicPartition, Topics as _};
+use crate::metadata::names::check_free_name;
 
 impl Coordinator {
     pub(crate) async fn heartbeat(
@@ -37,6 +38,9 @@ impl Coordinator {
     ) -> Result<v1::CommitOffsetsResponse> {
         let v1::CommitOffsetsRequest { group, member_id, member_epoch, offsets } = request;
         group_name(&group)?;
+        if !member_id.is_empty() {
+            check_free_name("member_id", "member id", &member_id)?;
+        }
         few("offsets", offsets.len(), self.inner.config.request_partitions_max)?;
         let asked: Vec<(String, i32)> = offsets.iter().map(|o| (o.topic.clone(), o.partition)).collect();
         let commits = offsets.into_iter().map(|commit| Commit {

@@ -39,10 +39,11 @@ impl Assignor {
         match name {
             "" | "range" => Ok(Self::Range),
             "uniform" => Ok(Self::Uniform),
-            other => Err(Error::invalid(
-                "assignor",
-                format!("assignor \"{other}\" is unknown: use \"range\" or \"uniform\""),
-            )),
+            other => {
+                let other: String = other.chars().take(64).collect();
+                let message = format!("assignor {other:?} is unknown: use \"range\" or \"uniform\"");
+                Err(Error::invalid("assignor", message))
+            }
         }
     }
 

@@ -50,6 +50,13 @@ pub(crate) struct Facts<'a> {
 impl Group {
     /// Takes one heartbeat. A refusal changes nothing; whether the membership changed is in [`Group::unsaved`].
     pub(crate) fn heartbeat(&mut self, beat: &Heartbeat, facts: Facts<'_>) -> Result<Told> {
+        if beat.topics.len() > SUBSCRIPTION_TOPICS_MAX {
+            let have = beat.topics.len();
+            let message = format!(
+                "a member subscribes to {have} topics, at most {SUBSCRIPTION_TOPICS_MAX} are allowed"
+            );
+            return Err(Error::invalid("topics", message));
+        }
         match beat.member_epoch {
             LEAVE_EPOCH => return Ok(self.leave(&beat.member_id, facts)),
             JOIN_EPOCH => self.join(beat, facts)?,
@@ -137,13 +144,6 @@ impl Group {
                 "topics",
                 "a joining member subscribes to no topic: name at least one",
             ));
-        }
-        if beat.topics.len() > SUBSCRIPTION_TOPICS_MAX {
-            let have = beat.topics.len();
-            let message = format!(
-                "a member subscribes to {have} topics, at most {SUBSCRIPTION_TOPICS_MAX} are allowed"
-            );
-            return Err(Error::invalid("topics", message));
         }
         let (asked, min, max) =
             (beat.session_timeout_ms, config.session_timeout_ms_min, config.session_timeout_ms_max);

@@ -7,7 +7,7 @@ use sunseo_proto::{TopicId, v1};
 
 use super::command::{AlterTopic, Change, DeleteDefinition, DeleteTopic, PutDefinition, StoredTopic};
 use super::definitions::{check_definition, check_kind};
-use super::names::{check_free_name, check_topic_name};
+use super::names::{check_free_name, check_name, check_topic_name};
 use super::{Event, Metadata, MetadataConfig, PRODUCER_BLOCK, PRODUCER_NAMES_MAX, State, Topic, config};
 
 impl Metadata {
@@ -96,6 +96,7 @@ impl Metadata {
         request: v1::DeleteDefinitionRequest,
     ) -> Result<v1::DeleteDefinitionResponse> {
         check_kind(&request.kind)?;
+        check_name("name", "name of a definition", &request.name)?;
         let v1::DeleteDefinitionRequest { kind, name } = request;
         self.change(move |_| Ok(Some(Change::DeleteDefinition(DeleteDefinition { kind, name }).into())))
             .await?;

@@ -260,6 +260,7 @@ async fn a_request_out_of_form_is_refused_and_makes_no_group() {
     assert_eq!(node.send(beat("a", 7, &[])).await, Err(ErrorCode::UnknownMember));
     assert_eq!(node.send(beat("a", -1, &[])).await, Ok((-1, vec![])), "leaving what is not there is fine");
     assert_eq!(node.commit("a", 1, &[(0, 1), (0, 2), (0, 3)]).await, Err(ErrorCode::InvalidArgument));
+    assert_eq!(node.commit(&"a".repeat(1_000), 1, &[(0, 1)]).await, Err(ErrorCode::InvalidArgument));
     assert_eq!(node.describe().await.expect_err("refused").code, ErrorCode::UnknownGroup);
     assert_eq!(node.records(), 0);
     node.beat("a", 0, &[]).await;

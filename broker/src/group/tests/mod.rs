@@ -155,8 +155,13 @@ fn joining_is_refused_with_what_is_wrong() {
     assert_eq!(scene.send(&short), Err(ErrorCode::InvalidArgument));
     let other = Heartbeat { assignor: "sticky".to_owned(), ..beat("a", 0, &numbers(&[])) };
     assert_eq!(scene.send(&other), Err(ErrorCode::InvalidArgument));
+    let many: BTreeSet<Arc<str>> = (0..=1_000).map(|n| Arc::from(format!("t{n}"))).collect();
+    let many = Heartbeat { topics: many, ..beat("a", 0, &numbers(&[])) };
+    assert_eq!(scene.send(&many), Err(ErrorCode::InvalidArgument));
     assert!(!scene.group.unsaved, "a refusal changes nothing");
-    scene.beat("a", 0, &[]);
+    let (epoch, _) = scene.beat("a", 0, &[]);
+    let later = Heartbeat { member_epoch: epoch, ..many };
+    assert_eq!(scene.send(&later), Err(ErrorCode::InvalidArgument), "nor may it grow so later");
     assert_eq!(scene.send(&beat("b", 0, &numbers(&[]))), Err(ErrorCode::Overloaded));
     let uniform = Heartbeat { assignor: "uniform".to_owned(), ..beat("a", 0, &numbers(&[])) };
     assert_eq!(scene.send(&uniform), Err(ErrorCode::InvalidArgument));
