@@ -42,7 +42,7 @@ pub struct Limits {
     pub produce_bytes_in_flight_max: usize,
     /// Bytes of produce requests of parts of the server itself (outbox, engine) that wait for the disk.
     pub internal_produce_bytes_in_flight_max: usize,
-    /// Bytes of produce requests of one stream that wait for the disk.
+    /// Bytes of produce requests of one stream that wait for the disk, and of fetch answers of one stream that wait for the client.
     pub stream_bytes_in_flight_max: usize,
     /// Produce requests of one stream that are not answered yet.
     pub produce_requests_in_flight_max: usize,

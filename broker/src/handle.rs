@@ -6,7 +6,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sunseo_proto::error::Result;
 use sunseo_proto::v1;
+use tokio::sync::Semaphore;
 
+use crate::api::fetch::Fetched;
 use crate::api::produce::Origin;
 use crate::node::Node;
 
@@ -45,7 +47,17 @@ impl BrokerHandle {
     /// Reads, waiting up to `max_wait_ms` for `min_bytes`.
     pub fn fetch(&self, request: v1::FetchRequest) -> BoxFuture<'static, Result<v1::FetchResponse>> {
         let node = Arc::clone(&self.node);
-        async move { node.fetch(request).await }.boxed()
+        async move { node.fetch(request, None).await.map(|(response, _)| response) }.boxed()
+    }
+
+    /// As [`BrokerHandle::fetch`], for a stream whose answers together have this room.
+    pub(crate) fn fetch_from_network(
+        &self,
+        request: v1::FetchRequest,
+        room: Arc<Semaphore>,
+    ) -> BoxFuture<'static, Result<Fetched>> {
+        let node = Arc::clone(&self.node);
+        async move { node.fetch(request, Some(room)).await }.boxed()
     }
 
     pub async fn metadata(&self, request: v1::MetadataRequest) -> Result<v1::MetadataResponse> {

@@ -1,5 +1,6 @@
 //! Reads of clients: many partitions, within a budget of bytes, waiting for what is not there yet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use sunseo_log::LogError;
 use sunseo_proto::batch;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, v1};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::check::plain;
@@ -37,9 +39,17 @@ struct Gathered {
     refused: bool,
 }
 
+/// An answer and the room it takes until it is handed on.
+pub(crate) type Fetched = (v1::FetchResponse, Option<OwnedSemaphorePermit>);
+
 impl Node {
-    /// Reads; waits up to `max_wait_ms` for `min_bytes`.
-    pub(crate) async fn fetch(&self, request: v1::FetchRequest) -> Result<v1::FetchResponse> {
+    /// Reads; waits up to `max_wait_ms` for `min_bytes`. With `room`, bytes are read only when there is room for them, and a request that
+    /// waits for more takes none.
+    pub(crate) async fn fetch(
+        &self,
+        request: v1::FetchRequest,
+        room: Option<Arc<Semaphore>>,
+    ) -> Result<Fetched> {
         check_partitions(request.partitions.len(), self.limits.request_partitions_max)?;
         let wait_ms = request.max_wait_ms.min(self.limits.fetch_wait_ms_max);
         let deadline = Instant::now() + Duration::from_millis(wait_ms.into());
@@ -56,15 +66,29 @@ impl Node {
             }
             let ids = self.ids(&request.partitions);
             let seen = self.log.partitions().committed_bytes(&ids);
+            let mut reserved = match &room {
+                Some(room) => Some(self.reserve(room, total_bytes).await?),
+                None => None,
+            };
             let gathered = self.gather(&request, total_bytes).await;
             let enough = gathered.bytes >= min_bytes || gathered.refused;
             if enough || seen.is_empty() || Instant::now() >= deadline {
-                return Ok(self.respond(request, gathered));
+                if let Some(reserved) = &mut reserved {
+                    drop(reserved.split(reserved.num_permits().saturating_sub(gathered.bytes)));
+                }
+                return Ok((self.respond(request, gathered), reserved));
             }
+            drop(reserved);
             let missing = (min_bytes - gathered.bytes) as u64;
             // woken or not, what is there by then is the answer
             let _ = tokio::time::timeout_at(deadline, self.log.partitions().wait(&seen, missing)).await;
         }
+    }
+
+    async fn reserve(&self, room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let bytes = bytes.min(self.limits.stream_bytes_in_flight_max);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Arc::clone(room).acquire_many_owned(bytes).await.map_err(|_| stopped())
     }
 
     fn ids(&self, partitions: &[v1::FetchPartition]) -> Vec<PartitionId> {

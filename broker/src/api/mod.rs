@@ -2,7 +2,7 @@
 
 pub(crate) mod check;
 mod describe;
-mod fetch;
+pub(crate) mod fetch;
 mod offsets;
 pub(crate) mod produce;
 mod tier;

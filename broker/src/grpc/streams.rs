@@ -1,7 +1,7 @@
 //! The two pipelined streams. Each has one task that reads requests while there is room for one more, and a stream of answers.
 //!
-//! Memory of one stream: the produce requests that are not answered (`stream_bytes_in_flight_max`, plus the one in hand), the fetch answers
-//! that the client has not taken (`fetch_requests_in_flight_max`, each below `fetch_response_bytes_max`).
+//! Memory of one stream: `stream_bytes_in_flight_max` of produce requests that are not answered, plus the one in hand; the same of fetch
+//! answers that the client has not taken, plus those that were handed on.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -84,9 +84,8 @@ pub(super) fn fetch(
     handle: BrokerHandle,
     requests: Streaming<v1::FetchRequest>,
 ) -> BoxStream<'static, Answered<v1::FetchResponse>> {
-    let in_flight_max = handle.limits().fetch_requests_in_flight_max.max(1);
     let (answers, answered) = mpsc::channel(1);
-    tokio::spawn(read_fetch(handle, requests, answers, in_flight_max));
+    tokio::spawn(read_fetch(handle, requests, answers));
     ReceiverStream::new(answered).boxed()
 }
 
@@ -94,11 +93,12 @@ async fn read_fetch(
     handle: BrokerHandle,
     mut requests: Streaming<v1::FetchRequest>,
     answers: mpsc::Sender<Answered<v1::FetchResponse>>,
-    in_flight_max: usize,
 ) {
-    let room = Arc::new(Semaphore::new(in_flight_max));
+    let limits = handle.limits();
+    let slots = Arc::new(Semaphore::new(limits.fetch_requests_in_flight_max));
+    let room = Arc::new(Semaphore::new(limits.stream_bytes_in_flight_max));
     loop {
-        let Ok(room) = Arc::clone(&room).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let next = tokio::select! {
             next = requests.message() => next,
             () = answers.closed() => return,
@@ -113,16 +113,20 @@ async fn read_fetch(
             }
         };
         let correlation_id = request.correlation_id;
-        let answer = handle.fetch(request);
+        let answer = handle.fetch_from_network(request, Arc::clone(&room));
         let answers = answers.clone();
         tokio::spawn(async move {
             let result = tokio::select! {
                 result = answer => result,
                 () = answers.closed() => return,
             };
+            let (result, room) = match result {
+                Ok((response, room)) => (Ok(response), room),
+                Err(error) => (Err(error), None),
+            };
             // a client that is gone needs no answer
             let _ = answers.send(Ok(fetch_response(correlation_id, result))).await;
-            drop(room);
+            drop((room, slot));
         });
     }
 }

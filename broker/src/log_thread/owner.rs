@@ -181,7 +181,7 @@ impl Owner {
     /// One sync for everything since the last one; then the answers.
     pub(super) fn commit(&mut self) {
         let mut failed = Vec::new();
-        if std::mem::take(&mut self.dirty) {
+        if std::mem::take(&mut self.dirty) && self.store.has_pending() {
             let started = std::time::Instant::now();
             let outcome = self.store.sync();
             metrics::histogram!("sunseo_log_sync_seconds").record(started.elapsed().as_secs_f64());
