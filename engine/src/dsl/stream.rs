@@ -280,7 +280,7 @@ impl<K: Field, V: Field> Stream<K, V> {
         let timers_id = derived(id, "timers");
         let (collections, timers) = {
             let mut graph = self.graph.borrow_mut();
-            let collections = graph.add_store(id, id, serdes, StoreFormat::Internal);
+            let collections = graph.add_store(id, id, serdes, StoreFormat::Collection);
             (collections, graph.add_store(&timers_id, id, serdes, StoreFormat::Internal))
         };
         let complete = complete_fn::<K::Inner, V::Inner>(complete);

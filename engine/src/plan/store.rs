@@ -1,11 +1,12 @@
 //! What is known about a store beside its bytes.
 
 use bytes::{Buf as _, Bytes};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, ErrorCode, partitioner};
 
-use crate::serde::SerdeRef;
+use crate::ops::collect::codec::{Entry, decode_entry};
+use crate::serde::{SerdeRef, UserResult};
 use crate::task::StoreIndex;
 
 /// How a value lies in a store.
@@ -13,6 +14,9 @@ use crate::task::StoreIndex;
 pub enum StoreFormat {
     /// Eight bytes of timestamp (milliseconds, big endian), then the value.
     Timestamped,
+    /// What collect-until has gathered of a key; as JSON `{"events", "deadline_ms"}`, or `{"emitted": true}` while a key that
+    /// was emitted is remembered.
+    Collection,
     /// An operator's own structure; not rendered, not queried.
     Internal,
 }
@@ -37,7 +41,7 @@ impl StoreSpec {
     /// Whether users may query it.
     #[must_use]
     pub fn queryable(&self) -> bool {
-        self.format == StoreFormat::Timestamped
+        self.format != StoreFormat::Internal
     }
 
     /// The partition that holds a key, given that producers placed it by murmur2 as Sunseo's do. A key that is not found
@@ -60,11 +64,31 @@ impl StoreSpec {
     /// # Errors
     /// [`ErrorCode::CorruptLog`] when it does not decode.
     pub fn render_value(&self, stored: &Bytes) -> Result<Value> {
+        if self.format == StoreFormat::Collection {
+            return self.render_collection(stored);
+        }
         let (_, value) = self.split_value(stored)?;
         self.value.to_json(&value).map_err(|error| self.corrupt("value", &error))
     }
 
-    /// The timestamp and the bytes of a stored value.
+    fn render_collection(&self, stored: &Bytes) -> Result<Value> {
+        match self.entry(stored)? {
+            Entry::Emitted { forget_ms } => Ok(json!({ "emitted": true, "forget_ms": forget_ms })),
+            Entry::Open(open) => {
+                let events = open.events.iter().map(|event| self.value.to_json(event));
+                let events = events.collect::<UserResult<Vec<_>>>();
+                let events = events.map_err(|error| self.corrupt("collected event", &error))?;
+                Ok(json!({ "events": events, "deadline_ms": open.deadline_ms }))
+            }
+        }
+    }
+
+    fn entry(&self, stored: &Bytes) -> Result<Entry> {
+        decode_entry(stored).ok_or_else(|| self.corrupt("collection", &"its structure is broken"))
+    }
+
+    /// The timestamp and the bytes of a stored value. Of a collection: the largest timestamp among its events, and all
+    /// bytes.
     ///
     /// # Errors
     /// [`ErrorCode::CorruptLog`] when it is shorter than a timestamp, [`ErrorCode::Unsupported`] for internal stores.
@@ -73,6 +97,13 @@ impl StoreSpec {
             let message =
                 format!("store {} is internal to operator {}: query another store", self.id, self.operator);
             return Err(Error::new(ErrorCode::Unsupported, message));
+        }
+        if self.format == StoreFormat::Collection {
+            let timestamp_ms = match self.entry(stored)? {
+                Entry::Open(open) => open.timestamp_ms,
+                Entry::Emitted { forget_ms } => forget_ms,
+            };
+            return Ok((timestamp_ms, stored.clone()));
         }
         split_timestamped(stored).ok_or_else(|| self.corrupt("value", &"it has no timestamp"))
     }

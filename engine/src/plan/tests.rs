@@ -115,7 +115,7 @@ fn a_store_renders_its_entries_and_parses_its_keys() {
         .to("s", "out");
     let plan = plan(builder, &[("in", 3), ("out", 1)]).unwrap();
     let ids: Vec<_> = plan.stores.iter().map(|store| (store.id.as_str(), store.queryable())).collect();
-    assert_eq!(ids, [("count", true), ("collect", false), ("collect:timers", false)]);
+    assert_eq!(ids, [("count", true), ("collect", true), ("collect:timers", false)]);
     let store = &plan.stores[0];
     let key = store.parse_key(&serde_json::json!("강남")).unwrap();
     assert_eq!(store.render_key(&key).unwrap(), "강남");
@@ -125,9 +125,30 @@ fn a_store_renders_its_entries_and_parses_its_keys() {
     assert_eq!(store.split_value(&stored).unwrap().0, 9);
     let error = store.parse_key(&serde_json::json!(7)).unwrap_err();
     assert_eq!((error.code, error.field.as_deref()), (ErrorCode::InvalidArgument, Some("key_json")));
-    assert_eq!(plan.stores[1].split_value(&stored).unwrap_err().code, ErrorCode::Unsupported);
+    assert_eq!(plan.stores[2].split_value(&stored).unwrap_err().code, ErrorCode::Unsupported);
     assert_eq!(
         store.render_value(&bytes::Bytes::from_static(b"short")).unwrap_err().code,
         ErrorCode::CorruptLog
     );
+}
+
+#[test]
+fn a_collection_that_is_not_complete_can_be_looked_at() {
+    use crate::ops::collect::codec::{Entry, Open, encode_entry};
+    let builder = TopologyBuilder::new("p");
+    let stream = builder.stream::<String, String>("in", "in");
+    stream
+        .collect_until("collect", crate::dsl::CollectOptions::timeout_ms(1), |_, _| Ok(true))
+        .to("s", "out");
+    let plan = plan(builder, &[("in", 3), ("out", 1)]).unwrap();
+    let events = vec!["created".into(), "assigned".into()];
+    let open = encode_entry(&Entry::Open(Open { deadline_ms: 9, timestamp_ms: 4, events }));
+    let store = &plan.stores[0];
+    let expected = serde_json::json!({ "events": ["created", "assigned"], "deadline_ms": 9 });
+    assert_eq!(store.render_value(&open).unwrap(), expected);
+    assert_eq!(store.split_value(&open).unwrap(), (4, open));
+    let mark = encode_entry(&Entry::Emitted { forget_ms: 7 });
+    assert_eq!(store.render_value(&mark).unwrap(), serde_json::json!({ "emitted": true, "forget_ms": 7 }));
+    let broken = bytes::Bytes::from_static(b"no");
+    assert_eq!(store.render_value(&broken).unwrap_err().code, ErrorCode::CorruptLog);
 }
