@@ -190,32 +190,53 @@ async fn an_undisturbed_pipeline_counts_collects_and_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_cannot_be_handled_is_put_aside_with_the_reason_and_the_others_go_on() {
+    let (transport, dir) = (broker(2), TempDir::new().expect("a folder"));
+    let engine = start(&transport, &dir).await;
+    transport.put("events", &Record::new("r1", "no status", 0));
+    for event in events(10) {
+        transport.put("events", &event);
+    }
+    settle("a bad record", &engine, &transport, 10).await;
+    until("the dead letter", async || transport.len("dead") == 1).await;
+    let letter = transport.records("dead").remove(0).remove(0);
+    assert_eq!(letter.value.as_deref(), Some(&b"no status"[..]));
+    let header = |key: &str| letter.header(key).map(|value| String::from_utf8_lossy(value).into_owned());
+    assert_eq!(header("dead-letter.stage").as_deref(), Some("status"));
+    assert_eq!(header("dead-letter.error").as_deref(), Some("the event has no status"));
+    assert_eq!(header("dead-letter.topic").as_deref(), Some("events"));
+    assert_eq!(engine.list().pipelines[0].dead_letters, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_and_with_requests_lost_it_ends_as_if_nothing_had_happened() {
+    futures::future::join_all((0..3).map(killed_again_and_again)).await;
+}
+
+async fn killed_again_and_again(seed: u64) {
     use rand::rngs::StdRng;
     use rand::{RngExt as _, SeedableRng as _};
-    for seed in 0..3_u64 {
-        let what = format!("seed {seed}");
-        let mut rng = StdRng::seed_from_u64(seed);
-        let transport = broker(seed);
-        transport.broker().faults = Faults::many();
-        let mut dir = TempDir::new().expect("a folder");
-        let events = events(300);
-        let mut parts = events.chunks(events.len().div_ceil(12));
-        for kill in 0..12 {
-            let engine = start(&transport, &dir).await;
-            for event in parts.next().unwrap_or_default() {
-                transport.put("events", event);
-            }
-            tokio::time::sleep(Duration::from_millis(rng.random_range(1..120))).await;
-            let left = TempDir::new().expect("a folder");
-            engine.kill(left.path()).await;
-            // now and then the state is lost altogether
-            dir = if kill % 5 == 4 { TempDir::new().expect("a folder") } else { left };
-        }
+    let what = format!("seed {seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let transport = broker(seed);
+    transport.broker().faults = Faults::many();
+    let mut dir = TempDir::new().expect("a folder");
+    let events = events(300);
+    let mut parts = events.chunks(events.len().div_ceil(12));
+    for kill in 0..12 {
         let engine = start(&transport, &dir).await;
-        settle(&what, &engine, &transport, 300).await;
-        check_outputs(&what, &transport, 300);
+        for event in parts.next().unwrap_or_default() {
+            transport.put("events", event);
+        }
+        tokio::time::sleep(Duration::from_millis(rng.random_range(1..120))).await;
+        let left = TempDir::new().expect("a folder");
+        engine.kill(left.path()).await;
+        // now and then the state is lost altogether
+        dir = if kill % 5 == 4 { TempDir::new().expect("a folder") } else { left };
     }
+    let engine = start(&transport, &dir).await;
+    settle(&what, &engine, &transport, 300).await;
+    check_outputs(&what, &transport, 300);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

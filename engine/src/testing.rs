@@ -46,7 +46,11 @@ impl Partition {
         if bytes.len() > max_batch_bytes {
             return refused(ErrorCode::BatchTooLarge, 0);
         }
-        if let Some(range) = batch::position_of(bytes).expect("valid") {
+        let found = batch::inspect(bytes).expect("clients send valid batches");
+        if found.reserved_header.is_some() {
+            return refused(ErrorCode::InvalidArgument, 0);
+        }
+        if let Some(range) = found.position {
             let (epoch, last) =
                 *self.positioned.entry(header.producer_id).or_insert((header.producer_epoch, -1));
             if header.producer_epoch < epoch {

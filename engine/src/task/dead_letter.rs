@@ -7,15 +7,17 @@ use sunseo_proto::{Header, Record};
 use super::InputRecord;
 use crate::ops::Timer;
 
+/// What the headers set here begin with. Not the server's prefix: whoever reads the topic is to see them.
+const PREFIX: &str = "dead-letter.";
 /// The error's text.
-pub const ERROR: &str = "sunseo.error";
+pub const ERROR: &str = "dead-letter.error";
 /// Id of the operator that failed.
-pub const STAGE: &str = "sunseo.stage";
+pub const STAGE: &str = "dead-letter.stage";
 /// Topic, partition and offset of the record; `timer` and the deadline when it was no record but a time-out.
-pub const ORIGIN_TOPIC: &str = "sunseo.origin.topic";
-pub const ORIGIN_PARTITION: &str = "sunseo.origin.partition";
-pub const ORIGIN_OFFSET: &str = "sunseo.origin.offset";
-pub const ORIGIN_TIMER: &str = "sunseo.origin.timer_deadline_ms";
+pub const ORIGIN_TOPIC: &str = "dead-letter.topic";
+pub const ORIGIN_PARTITION: &str = "dead-letter.partition";
+pub const ORIGIN_OFFSET: &str = "dead-letter.offset";
+pub const ORIGIN_TIMER: &str = "dead-letter.timer_deadline_ms";
 
 /// Longest error text that is kept, in bytes.
 pub const ERROR_BYTES_MAX: usize = 4096;
@@ -56,7 +58,9 @@ pub(super) fn of_timer(
     Record { offset: 0, timestamp_ms, key: Some(timer.key.clone()), value: stored, headers }
 }
 
-/// Headers that travel on; the server's own belong to the record they came with.
+/// Headers that travel on; the server's own, and those of a dead letter that is tried again, belong to the record they came with.
 pub(super) fn user_headers(headers: &[Header]) -> Vec<Header> {
-    headers.iter().filter(|header| !header.key.starts_with(RESERVED_HEADER_PREFIX)).cloned().collect()
+    let own =
+        |header: &&Header| !header.key.starts_with(RESERVED_HEADER_PREFIX) && !header.key.starts_with(PREFIX);
+    headers.iter().filter(own).cloned().collect()
 }
