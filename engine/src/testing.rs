@@ -313,17 +313,12 @@ impl Transport for MemoryTransport {
             let deadline = tokio::time::Instant::now() + Duration::from_millis(request.max_wait_ms.into());
             loop {
                 let news = appended.notified();
-                let (answer, lost) = {
-                    let mut broker = this.broker();
-                    let lose = broker.faults.lose_answer;
-                    (broker.fetch(&request), broker.chance(lose))
-                };
-                if lost {
-                    return Err(unreachable());
-                }
+                let answer = this.broker().fetch(&request);
                 let something = answer.results.iter().any(|r| r.error.is_some() || !r.batches.is_empty());
                 if something || tokio::time::timeout_at(deadline, news).await.is_err() {
-                    return Ok(answer);
+                    let mut broker = this.broker();
+                    let lose = broker.faults.lose_answer;
+                    return if broker.chance(lose) { Err(unreachable()) } else { Ok(answer) };
                 }
             }
         }
