@@ -18,6 +18,9 @@ use crate::{
     StoreConfig, SyncOutcome,
 };
 
+/// The part of the headroom that is left to checkpoints alone.
+const PRIVILEGED_PART: u64 = 4;
+
 /// All partitions of a data directory. One thread owns it.
 #[derive(Debug)]
 pub struct Store {
@@ -37,6 +40,8 @@ pub struct Store {
     pub(crate) carried: SyncOutcome,
     /// Free bytes of the disk when last asked; not asked again before the next sync while they suffice.
     free_bytes: Option<u64>,
+    /// Partitions whose appends may use the headroom.
+    privileged: BTreeSet<PartitionId>,
     pub(crate) now_ms: i64,
     pub(crate) checkpointed_ms: i64,
     /// Names of partitions' directories are not synced.
@@ -89,6 +94,7 @@ impl Store {
             pending_bytes: 0,
             carried: SyncOutcome::default(),
             free_bytes: None,
+            privileged: BTreeSet::new(),
             now_ms,
             checkpointed_ms: now_ms,
             names_dirty: false,
@@ -244,7 +250,10 @@ impl Store {
 
     /// Room for a batch, in the segment, the journal and on the disk, before anything is changed because of it.
     fn make_room(&mut self, id: PartitionId, bytes: usize) -> Result<(), Refusal> {
-        let headroom = self.config.disk_headroom_bytes;
+        let headroom = match self.privileged.contains(&id) {
+            true => self.config.disk_headroom_bytes / PRIVILEGED_PART,
+            false => self.config.disk_headroom_bytes,
+        };
         let needed = headroom + (self.pending_bytes + bytes) as u64;
         if self.free_bytes.is_none_or(|free| free < needed) {
             self.free_bytes = self.disk.free_bytes().ok();
@@ -269,6 +278,12 @@ impl Store {
 
     pub(crate) fn ask_for_free_bytes_again(&mut self) {
         self.free_bytes = None;
+    }
+
+    /// Appends to this partition may use the headroom of the disk, all but a quarter of it: what frees the disk (a topic is deleted, a
+    /// segment is offloaded) must still be noted when it is full. Not stored; for small internal partitions.
+    pub fn use_headroom(&mut self, id: PartitionId) {
+        self.privileged.insert(id);
     }
 
     /// Bytes appended since the last sync.

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::api::check::CheckedBatch;
 use crate::gate::Permit;
 use crate::internal::PartitionSettings;
+use crate::metadata::internal_topics::SYSTEM_TOPICS;
 use crate::partition::{Append, Appended, Done, Outcome, Owned, Partition, Refused, Request, Slot};
 use crate::registry::Partitions;
 
@@ -247,6 +248,9 @@ impl Owner {
             Some(_) => {}
         }
         self.dirty = true;
+        if SYSTEM_TOPICS.iter().any(|topic| topic.id == id.topic_id) {
+            self.store.use_headroom(id);
+        }
         let (end, epoch) = recovered.as_ref().map_or((0, -1), |found| (found.end, found.leader_epoch));
         let shared = Partition::new(id, self.store.reader(id)?, settings);
         self.owned.insert(id, Owned::new(Arc::clone(&shared), self.node_id, end));

@@ -44,6 +44,100 @@ async fn a_full_disk_refuses_appends_serves_reads_and_recovers() {
     assert_eq!(read(&broker.handle(), "orders", 0).await, acknowledged);
 }
 
+/// A world whose headroom holds a few journal files, as a server's does.
+fn with_headroom(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.store.disk_headroom_bytes = 4 * world.store.journal_file_bytes;
+    world
+}
+
+/// Appends until the disk takes no more.
+async fn fill_the_disk(world: &World, handle: &BrokerHandle, topic: &str) {
+    let capacity_bytes = Some(world.disk.used_bytes() + world.store.disk_headroom_bytes + (8 << 20));
+    world.disk.set_faults(Faults { capacity_bytes, ..Faults::default() });
+    for _ in 0..300 {
+        let result = produce(handle, topic, 0, batch_of([vec![7; 100_000]])).await;
+        if code(&result.error) == Some(ErrorCode::DiskFull) {
+            return;
+        }
+    }
+    panic!("the disk is never full");
+}
+
+#[tokio::test]
+async fn on_a_full_disk_a_node_starts_and_room_can_be_made() {
+    let world = with_headroom(34);
+    let broker = world.start().await;
+    create(&broker.handle(), "orders", &[("segment_bytes", "10000")]).await;
+    fill_the_disk(&world, &broker.handle(), "orders").await;
+    drop(broker);
+    let mut world = world;
+    world.config.maintenance_interval_ms = 20;
+    let broker = world.start().await;
+    let handle = broker.handle();
+    let request = v1::DeleteTopicRequest { name: "orders".into() };
+    handle.delete_topic(request).await.expect("what frees the disk is still noted");
+    create(&handle, "fresh", &[]).await;
+    for _ in 0..500 {
+        let result = produce(&handle, "fresh", 0, batch_of([vec![7; 100_000]])).await;
+        if result.error.is_none() {
+            return;
+        }
+        assert_eq!(code(&result.error), Some(ErrorCode::DiskFull));
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the deleted topic's room is not given back");
+}
+
+#[tokio::test]
+async fn on_a_full_disk_the_tier_makes_room() {
+    let world = with_headroom(35);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[("tiered", "true"), ("segment_bytes", "10000")]).await;
+    fill_the_disk(&world, &handle, "orders").await;
+    let request = v1::TierFlushRequest { topic: "orders".into(), seal: true, evict: true };
+    let report = handle.tier_flush(request).await.expect("the tier's records still fit");
+    assert!(report.segments_evicted > 3, "{report:?}");
+}
+
+/// A source that repeats everything it has no answer for: whatever happens, each of its positions is there once and in order.
+#[tokio::test]
+async fn a_source_that_repeats_itself_after_each_power_cut_leaves_no_gap_and_no_double() {
+    for seed in 100..110 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let world = World::new(seed);
+        let broker = world.start().await;
+        create(&broker.handle(), "orders", &[("segment_bytes", "20000")]).await;
+        drop(broker);
+        let mut confirmed = 0;
+        for _ in 0..5 {
+            let broker = world.start().await;
+            let handle = broker.handle();
+            let source = named_producer(&handle, "outbox").await;
+            let cut_at = world.disk.operations() + rng.random_range(0..60);
+            world.disk.set_faults(Faults { stop_after_operations: Some(cut_at), ..Faults::default() });
+            let mut next = confirmed + 1;
+            for _ in 0..20 {
+                let last = next + rng.random_range(0..4);
+                let result = produce(&handle, "orders", 0, positioned(source, next, last)).await;
+                match code(&result.error) {
+                    None => (confirmed, next) = (last, last + 1),
+                    Some(ErrorCode::PartialDuplicate) => next = result.accepted_through + 1,
+                    Some(_) => break,
+                }
+            }
+            drop(broker);
+            world.disk.power_cut();
+        }
+        let broker = world.start().await;
+        let found = read(&broker.handle(), "orders", 0).await;
+        let expected: Vec<String> = (1..=found.len()).map(|position| position.to_string()).collect();
+        assert_eq!(found, expected, "seed {seed}");
+        assert!(found.len() as i64 >= confirmed, "seed {seed}: {confirmed} were confirmed");
+    }
+}
+
 #[tokio::test]
 async fn a_failed_sync_stops_the_partition_and_not_the_server() {
     let world = World::new(32);
