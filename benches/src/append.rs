@@ -75,10 +75,11 @@ fn appends(store: &mut Store, ids: &[PartitionId], append: &Append, per_sync: us
     SYNCS
 }
 
-/// The same number of writes and syncs to one file that is there already.
+/// The same number of writes and syncs to the end of a file that is empty at first.
 fn raw(file: &File, bytes: &[u8], writes: usize) -> usize {
+    file.set_len(0).unwrap_or_else(|error| panic!("{error}"));
     for n in 0..writes {
-        let at = (n % 16 * bytes.len()) as u64;
+        let at = (n * bytes.len()) as u64;
         file.write_all_at(bytes, at)
             .and_then(|()| file.sync_data())
             .unwrap_or_else(|error| panic!("{error}"));
@@ -86,12 +87,9 @@ fn raw(file: &File, bytes: &[u8], writes: usize) -> usize {
     writes
 }
 
-fn raw_file(dir: &Path, bytes: usize) -> File {
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(true).write(true).open(dir.join("raw"));
-    let file = file.unwrap_or_else(|error| panic!("{error}"));
-    raw(&file, &vec![1; bytes], 16);
-    file
+fn raw_file(dir: &Path) -> File {
+    let file = OpenOptions::new().create(true).truncate(true).write(true).open(dir.join("raw"));
+    file.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn small(dir: &Path) {
@@ -100,11 +98,11 @@ fn small(dir: &Path) {
     let (mut many, many_ids) = store(dir, StoreConfig::default());
     let partitions = PARTITIONS as usize;
     let group = vec![1_u8; SMALL_BYTES * partitions];
-    let file = raw_file(dir, group.len());
+    let file = raw_file(dir);
     let size = append.bytes.len() * partitions * SYNCS;
     let mut variants = [
         Variant {
-            name: "raw, one sync for all".into(),
+            name: "raw append, one sync for all".into(),
             bytes: group.len() * SYNCS,
             records: partitions * SYNCS,
             call: Box::new(|| raw(&file, &group, SYNCS)),
@@ -132,11 +130,11 @@ fn large(dir: &Path) {
     let journaled = StoreConfig { journal_file_bytes: 64 << 20, ..journaled };
     let (mut journaled, journaled_ids) = store(dir, journaled);
     let bytes = vec![1_u8; LARGE_BYTES];
-    let file = raw_file(dir, LARGE_BYTES);
+    let file = raw_file(dir);
     let size = append.bytes.len() * SYNCS;
     let mut variants = [
         Variant {
-            name: "raw write and sync".into(),
+            name: "raw append and sync".into(),
             bytes: size,
             records: SYNCS,
             call: Box::new(|| raw(&file, &bytes, SYNCS)),
