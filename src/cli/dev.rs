@@ -42,15 +42,15 @@ pub struct Dev {
     /// Seed of the districts of delivery-day without a file
     #[arg(long, value_name = "SEED", conflicts_with = "regions")]
     city_seed: Option<u64>,
+    /// TOML file; every key also as SUNSEO_SECTION__KEY
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
 
 #[derive(Debug, Args)]
 struct Settings {
-    /// TOML file; every key also as SUNSEO_SECTION__KEY
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// One setting; may be given several times
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = super::place::pair)]
     set: Vec<(String, String)>,
@@ -61,6 +61,9 @@ struct Settings {
 
 #[derive(Debug, Args)]
 pub struct Server {
+    /// TOML file; every key also as SUNSEO_SECTION__KEY
+    #[arg(long, value_name = "FILE", required_unless_present = "print_config")]
+    config: Option<PathBuf>,
     /// Print every setting with its value as a TOML file, and end
     #[arg(long)]
     print_config: bool,
@@ -74,14 +77,9 @@ pub async fn run_dev(dev: Dev, context: &mut Context) -> Outcome {
 }
 
 pub async fn run_server(server: Server, context: &mut Context) -> Outcome {
-    let config = resolve(&server.settings, Vec::new())?;
+    let config = resolve(server.config.as_deref(), &server.settings, Vec::new())?;
     if server.print_config {
         return Ok(context.output.bytes(config.to_toml().as_bytes())?);
-    }
-    if server.settings.config.is_none() && !Path::new(&config.broker.data_dir).is_absolute() {
-        return Err(Failure::usage(
-            "a server needs --config FILE: `sunseo server --print-config` prints one to begin with, `sunseo dev` runs without",
-        ));
     }
     run(config, server.settings.until_stdin_closes, context).await
 }
@@ -118,13 +116,13 @@ impl Dev {
         if let Some(seed) = self.city_seed {
             set("city-seed", "pipelines.city_seed", Value::String(seed.to_string()));
         }
-        resolve(&self.settings, raw)
+        resolve(self.config.as_deref(), &self.settings, raw)
     }
 }
 
 /// Default, file, environment, flags.
-fn resolve(settings: &Settings, flags: Vec<Raw>) -> Outcome<NodeConfig> {
-    let mut raw = match &settings.config {
+fn resolve(file: Option<&Path>, settings: &Settings, flags: Vec<Raw>) -> Outcome<NodeConfig> {
+    let mut raw = match file {
         Some(file) => config::from_file(file).map_err(Failure::usage)?,
         None => Vec::new(),
     };

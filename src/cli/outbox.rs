@@ -158,13 +158,16 @@ fn describe(context: &mut Context, status: &v1::SourceStatus) -> Outcome {
     let row = |s: &v1::ShardStatus| {
         vec![
             s.shard.clone(),
+            s.state.clone(),
             s.position.to_string(),
             s.rows_published.to_string(),
             s.rows_quarantined.to_string(),
             s.duplicates_dropped.to_string(),
+            error_text(s.error.as_ref()),
         ]
     };
-    let headings = ["SHARD", ">POSITION", ">PUBLISHED", ">QUARANTINED", ">DUPLICATES DROPPED"];
+    let headings =
+        ["SHARD", "STATE", ">POSITION", ">PUBLISHED", ">QUARANTINED", ">DUPLICATES DROPPED", "ERROR"];
     Ok(context.output.table(&headings, status.shards.iter().map(row).collect())?)
 }
 

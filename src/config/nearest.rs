@@ -1,8 +1,12 @@
 //! The known word that is most like an unknown one.
 
-/// The nearest by edits; the first of several that are equally near.
+/// The nearest by edits; the first of several that are equally near. A word without a section is compared with what follows theirs.
 pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> &'a str {
-    known.into_iter().min_by_key(|known| edits(unknown, known)).unwrap_or_default()
+    let distance = |known: &&str| match known.split_once('.') {
+        Some((_, name)) if !unknown.contains('.') => edits(unknown, name),
+        _ => edits(unknown, known),
+    };
+    known.into_iter().min_by_key(distance).unwrap_or_default()
 }
 
 /// Insertions, deletions and substitutions that turn one into the other.
@@ -35,6 +39,7 @@ mod tests {
     #[test]
     fn the_nearest_word_is_found() {
         assert_eq!(nearest("listen.grcp", ["listen.http", "listen.grpc"]), "listen.grpc");
+        assert_eq!(nearest("grpc", ["node.id", "listen.grpc"]), "listen.grpc");
         assert_eq!(nearest("x", []), "");
     }
 }

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde_json::Value;
 use sunseo_outbox::Outbox;
 use sunseo_outbox::http::{self, Push};
 use sunseo_proto::Error;
@@ -35,11 +36,26 @@ impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         let http::Answer { status, body, retry_after_s } = self.0;
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(body)).into_response();
+        let mut response = (status, Json(flat(body))).into_response();
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
+    }
+}
+
+/// An answer that is nothing but an error looks like every other error of the API.
+fn flat(mut body: Value) -> Value {
+    let alone = body.as_object().is_some_and(|object| object.len() == 1);
+    match body.get_mut("error").filter(|error| alone && error.is_object()) {
+        Some(error) => {
+            let mut error = error.take();
+            if error["field"] == "" {
+                error["field"] = Value::Null;
+            }
+            error
+        }
+        None => body,
     }
 }
 

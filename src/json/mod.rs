@@ -11,8 +11,9 @@ pub use engine::{
     pipeline, pipeline_changes, pipeline_description, query_entry, query_found, query_scan, store,
 };
 pub use key::first_accepted;
-pub use outbox::{source, verification};
+pub use outbox::verification;
 use serde_json::{Value, json};
+pub use sunseo_outbox::http::source_json as source;
 use sunseo_proto::{ErrorCode, v1};
 
 /// An error, `null` when there is none.

@@ -174,7 +174,7 @@ fn a_broken_polygon_file_is_refused_before_anything_starts() {
 
 /// Mounts a small file system for one process, as root or in a namespace of its own.
 fn small_disk(dir: &str) -> Option<Vec<String>> {
-    let mount = format!("mount -t tmpfs -o size=64m sunseo-test {dir}");
+    let mount = format!("mount -t tmpfs -o size=384m sunseo-test {dir}");
     for unshare in [&["unshare", "-m"][..], &["unshare", "-Urm"]] {
         let tried = Command::new(unshare[0]).args(&unshare[1..]).args(["sh", "-c", &mount]).output();
         if tried.is_ok_and(|output| output.status.success()) {
@@ -187,6 +187,9 @@ fn small_disk(dir: &str) -> Option<Vec<String>> {
     None
 }
 
+/// Records of 1 MiB that are sent at a time.
+const RECORDS: usize = 8;
+
 #[test]
 fn a_full_disk_refuses_appends_and_keeps_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
@@ -195,16 +198,17 @@ fn a_full_disk_refuses_appends_and_keeps_what_it_has() {
     let mut node = Node::wrapped(&wrapper, &data_dir);
     node.run(&["topic", "create", "t", "-p", "1"]).ok();
     node.run_with(&["produce", "t"], b"kept\n").ok();
-    let line = format!("{}\n", "x".repeat(1 << 20));
+    // the node leaves 256 MiB free for itself
+    let lines = format!("{}\n", "x".repeat(1 << 20)).repeat(RECORDS);
     let mut acknowledged = 0;
     let error = loop {
         let mut producing = node.command(&["produce", "t", "--timeout", "3"]);
-        let ran = run(&mut producing, line.as_bytes());
+        let ran = run(&mut producing, lines.as_bytes());
         if !ran.status.success() {
             break ran.fails_with(1);
         }
-        acknowledged += 1;
-        assert!(acknowledged < 100, "64 MiB hold no hundred records of 1 MiB");
+        acknowledged += RECORDS;
+        assert!(acknowledged < 400, "384 MiB do not hold 400 records of 1 MiB");
     };
     assert!(error.contains("DISK_FULL"), "{error}");
     assert!(node.is_running(), "{}", node.log());

@@ -104,7 +104,7 @@ fn every_committed_row_is_published_once_and_in_order_and_no_other() {
     );
     let listed = node.run(&["outbox", "list", "--json"]).ok().json();
     assert_eq!(
-        (listed[0]["name"].as_str(), listed[0]["state"].as_str()),
+        (listed[0]["definition"]["name"].as_str(), listed[0]["state"].as_str()),
         (Some("orders"), Some("running")),
         "{listed}"
     );
