@@ -26,6 +26,9 @@ use crate::runtime::commit::StoreDelta;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// A file is compacted when half of this many entries in a row are deletions.
 const DELETIONS_WINDOW: usize = 1024;
+/// Memtables of a store, those that are being flushed included; with fewer, a slow flush stops the tasks. Their memory is bounded
+/// over all stores by the budget.
+const WRITE_BUFFERS_MAX: i32 = 4;
 /// Threads that flush and compact, over all stores.
 const BACKGROUND_JOBS: i32 = 2;
 /// Most files that are open at once.
@@ -346,6 +349,7 @@ fn options(cache: &Cache, buffers: &WriteBufferManager, budget: Budget) -> Optio
     options.set_write_buffer_manager(buffers);
     options.set_write_buffer_size((budget.write_buffer_bytes / 2).max(1 << 20));
     options.set_atomic_flush(true);
+    options.set_max_write_buffer_number(WRITE_BUFFERS_MAX);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_memtable_whole_key_filtering(true);
