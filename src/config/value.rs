@@ -44,7 +44,7 @@ macro_rules! whole {
                     _ => None,
                 };
                 number.and_then(|number| Self::try_from(number).ok()).ok_or_else(|| {
-                    format!("use a whole number from {} to {}", Self::MIN, Self::MAX.min(i64::MAX as _))
+                    format!("use a whole number from {} to {}", Self::MIN, (Self::MAX as i128).min(i64::MAX.into()))
                 })
             }
 

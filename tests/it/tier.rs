@@ -7,7 +7,11 @@ pub fn fill(node: &Node) -> String {
     let config = ["-c", "tiered=true", "-c", "segment_bytes=65536"];
     node.run(&[&["topic", "create", "t", "-p", "2"][..], &config].concat()).ok();
     let lines: String = (0..4_000).map(|number| format!("k{}:{number:0100}\n", number % 20)).collect();
-    node.run_with(&["produce", "t", "-K", ":"], lines.as_bytes()).ok();
+    // a batch is never divided: several sends make several segments
+    let all: Vec<&str> = lines.split_inclusive('\n').collect();
+    for part in all.chunks(1_000) {
+        node.run_with(&["produce", "t", "-K", ":"], part.concat().as_bytes()).ok();
+    }
     sorted(&lines)
 }
 
