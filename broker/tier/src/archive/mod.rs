@@ -1,6 +1,6 @@
 //! Topics as Parquet tables: `tab/{table}/dt=YYYY-MM-DD/{partition}-{from}-{to}.parquet`.
 //!
-//! - [`definition`]: what a table is. [`row`]: one record's JSON to typed cells. [`file`]: rows to Parquet bytes.
+//! - [`definition`]: what a table is. [`row`]: one record's JSON to typed cells. [`mod@file`]: rows to Parquet bytes.
 //! - [`cut`]: a range of records to the files of that range; a pure function of range, definition and [`WRITER_VERSION`].
 //! - [`ledger`]: the fold that says how far each table is; [`plan`]: when to cut. `run`: the shell.
 //!
