@@ -145,18 +145,19 @@ impl Common {
 
 /// Measures, and says what was found.
 pub async fn run(command: Command, server: Option<&str>, quiet: bool) -> Outcome<Report> {
-    let common = match &command {
-        Command::Produce(arguments) => &arguments.common,
-        Command::Consume(arguments) => &arguments.common,
-        Command::E2e(arguments) => &arguments.common,
-        Command::Pipeline(arguments) => &arguments.common,
+    let (common, embedded, partitions) = match &command {
+        Command::Produce(produce::Arguments { common })
+        | Command::Consume(consume::Arguments { common, .. })
+        | Command::E2e(e2e::Arguments { common, .. }) => (Some(common), common.embedded, common.partitions),
+        Command::Pipeline(arguments) => (None, arguments.embedded, arguments.partitions),
     };
-    common.check()?;
-    let server = server.filter(|_| !common.embedded);
-    let pipeline = matches!(command, Command::Pipeline(_));
-    let target = Target::open(server, pipeline, common.partitions, quiet).await?;
+    common.map_or(Ok(()), Common::check)?;
+    let server = server.filter(|_| !embedded);
+    let target = Target::open(server, common.is_none(), partitions, quiet).await?;
     let mut report = Report::new(&target);
-    common.describe(&mut report);
+    if let Some(common) = common {
+        common.describe(&mut report);
+    }
     let outcome = match &command {
         Command::Produce(arguments) => Box::pin(produce::run(arguments, &target, &mut report)).await,
         Command::Consume(arguments) => Box::pin(consume::run(arguments, &target, &mut report)).await,

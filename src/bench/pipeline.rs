@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use sunseo_client::Client;
+use sunseo_client::{Client, ProducerConfig};
 use sunseo_demo::event::{GpsPoint, RiderId};
 use sunseo_demo::regions::{Position, RegionSource, Regions};
 use sunseo_demo::topics;
@@ -13,9 +13,9 @@ use sunseo_proto::clock::{Clock as _, SystemClock};
 use sunseo_proto::v1::PipelineSummary;
 use tokio::time::Instant;
 
+use super::Report;
 use super::load::Random;
 use super::target::Target;
-use super::{Common, Report};
 use crate::cli::failure::{Failure, Outcome};
 
 /// Riders that move.
@@ -32,8 +32,12 @@ const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    #[command(flatten)]
-    pub common: Common,
+    /// Run on a node of its own, although a server is named
+    #[arg(long)]
+    pub embedded: bool,
+    /// Partitions of the pipeline's topics on a node of its own
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub partitions: i32,
     /// Positions that are written and handled
     #[arg(long, default_value_t = 500_000, value_name = "N")]
     records: u64,
@@ -42,6 +46,8 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments, target: &Target, report: &mut Report) -> Outcome {
     let client = Client::connect(target.address.clone()).await?;
     let pipelines = client.pipelines()?;
+    report.fact("pipeline", topics::PIPELINE);
+    report.fact("partitions", client.partitions(topics::RIDER_GPS).await?);
     pipelines.pause(topics::PIPELINE).await?;
     let written = fill(arguments, target, &client).await;
     let before = summary(&client).await?.records_processed;
@@ -69,7 +75,7 @@ async fn summary(client: &Client) -> Outcome<PipelineSummary> {
 async fn fill(arguments: &Arguments, target: &Target, client: &Client) -> Outcome {
     target.live.set_message("writing positions");
     let mut riders = Riders::new()?;
-    let producer = client.producer(arguments.common.producer())?;
+    let producer = client.producer(ProducerConfig::default())?;
     for _ in 0..arguments.records {
         drop(producer.send(topics::RIDER_GPS, riders.next()).await?);
     }

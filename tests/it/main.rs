@@ -12,6 +12,7 @@ mod harness;
 mod http;
 mod kills;
 mod outbox;
+mod pipeline;
 mod s3;
 mod settings;
 mod tier;
