@@ -215,6 +215,7 @@ impl Store {
         }
         for id in std::mem::take(&mut self.doomed) {
             let directory = directory_of(id);
+            self.files.close_all_in(&directory);
             if let Err(error) = self.disk.remove_dir(&directory) {
                 tracing::warn!(path = %directory.display(), %error, "a deleted partition's files stay until the next start");
             }

@@ -28,12 +28,16 @@ fn with_index<T>(
     if let Some(index) = segment.index.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
         return Ok(find(index));
     }
-    let index = match load(segment, files, shown.bytes) {
+    // who looked before it was sealed finds the index of more than was seen
+    let segment_bytes = if shown.sealed { shown.bytes } else { u64::MAX };
+    let index = match load(segment, files, segment_bytes) {
         Some(index) => index,
         None => SparseIndex::Growing(build(segment, files, shown.bytes)?),
     };
     let found = find(&index);
-    segment.set_index(Some(index));
+    if shown.sealed {
+        segment.set_index(Some(index));
+    }
     Ok(found)
 }
 

@@ -73,6 +73,18 @@ impl Files {
         }
     }
 
+    /// Closes every file of a directory that is about to go, also those with bytes that were never synced: an open handle or a mapping
+    /// keeps the room of a removed file.
+    pub(crate) fn close_all_in(&self, directory: &Path) {
+        let mut open = lock(&self.open);
+        let is_gone = |segment: &Arc<Segment>| segment.path.parent() == Some(directory);
+        let (gone, kept): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut *open).into_iter().partition(is_gone);
+        *open = kept;
+        drop(open);
+        gone.iter().for_each(|segment| segment.close());
+    }
+
     fn forget(&self, segment: &Segment) {
         lock(&self.open).retain(|open| !std::ptr::eq(open.as_ref(), segment));
     }

@@ -48,6 +48,41 @@ fn a_real_directory_is_written_read_killed_and_opened() {
     assert!(segments.iter().all(|segment| segment.problems.is_empty()));
 }
 
+/// Files under a directory that this process has open or mapped, removed ones too.
+#[cfg(target_os = "linux")]
+fn files_in_use(dir: &Path) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").expect("linux").flatten();
+    let open = links.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let open = open.filter(|target| target.starts_with(dir.join("partitions"))).count();
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("linux");
+    let under = dir.join("partitions").to_string_lossy().into_owned();
+    open + maps.lines().filter(|line| line.contains(&under)).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_deleted_partition_gives_its_room_back() {
+    let dir = tempfile::tempdir().expect("a place");
+    let (mut store, _) = open_real(dir.path());
+    for life in 0..20 {
+        store.create(id(life), PartitionConfig::default()).expect("new");
+        for n in 0..3 {
+            store.append(id(life), plain(&["value"], n), 1, 10).expect("news");
+            store.sync();
+            assert!(store.seal(id(life)).expect("there"));
+            store.sync();
+        }
+        store.append(id(life), plain(&["not yet synced to its segment"], 9), 1, 10).expect("news");
+        store.sync();
+        read_all(&store.reader(id(life)).expect("there"));
+        assert!(files_in_use(dir.path()) > 0);
+        store.delete(id(life)).expect("there");
+        store.sync();
+        store.maintain(100);
+        assert_eq!(files_in_use(dir.path()), 0, "life {life}");
+    }
+}
+
 #[test]
 fn a_real_disk_does_what_the_port_says() {
     let dir = tempfile::tempdir().expect("a place");
