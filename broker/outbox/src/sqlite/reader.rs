@@ -213,14 +213,11 @@ impl Thread {
         }
         let (mut readable, mut new) = (Vec::new(), Vec::new());
         for (name, table) in found {
-            let known = self.tables.iter().any(|known| known.name == name);
-            let table = table.and_then(|table| match known {
-                true => Ok(table),
-                false => self.check_identity(connection, &table).map(|()| table),
-            });
+            // a table that was read before may be another one under its name
+            let table = table.and_then(|table| self.check_identity(connection, &table).map(|()| table));
             match table {
                 Ok(table) => {
-                    if !known {
+                    if !self.tables.iter().any(|known| known.name == name) {
                         new.push(name);
                     }
                     readable.push(table);
@@ -304,7 +301,8 @@ impl Thread {
             more |= cut;
             let Some(last) = rows.last() else { continue };
             bytes += rows.iter().map(RawRow::bytes).sum::<usize>();
-            self.resume.entry(table.name.clone()).or_default().position = last.rowid;
+            let resume = Resume { position: last.rowid, id_checksum: checksum_of_id(last) };
+            self.resume.insert(table.name.clone(), resume);
             batch.push(TableRows { table: table.name.clone(), rows, last_key });
         }
         Ok((batch, more))

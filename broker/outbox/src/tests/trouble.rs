@@ -136,6 +136,27 @@ async fn a_row_that_is_too_large_for_its_topic_is_a_bad_row() {
 }
 
 #[tokio::test]
+async fn a_bad_row_that_is_too_large_for_the_dead_letters_too_leaves_what_fits() {
+    let (fake, app) = (fake(), App::new(1));
+    fake.make_topic("orders.dead-letter", 1, 8_000);
+    let outbox = start(&fake).await;
+    outbox.add(quarantine(&app)).await.unwrap();
+    let large = "x".repeat(9_000);
+    app.sql(&BAD.replace("'p'", &format!("'{large}'")));
+    app.sql(&BAD.replace("'k'", &format!("'{large}'")));
+    // the reason names the value
+    app.sql(&BAD.replace("'delivery'", &format!("'{large}'")));
+    app.insert("outbox_0", "d", "k");
+    wait_for(&fake, "delivery", 1).await;
+    wait_for(&fake, "orders.dead-letter", 3).await;
+    let letters = fake.all("orders.dead-letter");
+    let rowids: Vec<_> = letters.iter().map(|letter| header(letter, "rowid")).collect();
+    assert_eq!(rowids, ["1", "2", "3"]);
+    assert_eq!((letters[0].value.as_ref(), letters[0].key.as_deref()), (None, Some(&b"k"[..])));
+    assert_eq!((header(&letters[0], "id"), letters[1].key.as_ref()), ("bad".to_owned(), None));
+}
+
+#[tokio::test]
 async fn a_partition_that_failed_stops_the_shard_and_resume_loses_nothing() {
     let (fake, app) = (fake(), App::new(1));
     let outbox = start(&fake).await;
@@ -229,6 +250,44 @@ async fn a_database_that_is_replaced_while_it_is_read_is_noticed() {
     std::fs::rename(app.path().with_extension("new"), app.path()).unwrap();
     let error = wait_state(&outbox, "stopped").await.error.unwrap();
     assert!(error.code == "SOURCE_DIVERGED" || error.code == "SOURCE_UNREADABLE", "{error:?}");
+    assert_eq!(fake.ids("delivery"), ["e0", "e1", "e2"]);
+}
+
+#[tokio::test]
+async fn a_table_that_was_away_for_a_while_is_read_on() {
+    let (fake, app) = (fake(), App::new(2));
+    let outbox = start(&fake).await;
+    outbox.add(app.definition()).await.unwrap();
+    app.insert("outbox_0", "a", "k");
+    wait_positions(&outbox, "orders", 1).await;
+    outbox.shutdown().await;
+    let outbox = start(&fake).await;
+    app.insert("outbox_0", "b", "k");
+    wait_positions(&outbox, "orders", 2).await;
+    app.sql("ALTER TABLE outbox_0 RENAME TO away");
+    app.insert("outbox_1", "other", "k1");
+    wait_positions(&outbox, "orders", 3).await;
+    app.sql("ALTER TABLE away RENAME TO outbox_0");
+    app.insert("outbox_0", "c", "k");
+    wait_for(&fake, "delivery", 4).await;
+    assert_eq!(published(&fake, "delivery"), committed(&app));
+    assert_eq!(outbox.describe("orders").await.unwrap().state, "running");
+}
+
+#[tokio::test]
+async fn a_table_that_is_made_again_in_one_transaction_is_noticed_however_many_rows_it_has() {
+    let (fake, app) = (fake(), App::new(1));
+    let outbox = start(&fake).await;
+    outbox.add(app.definition()).await.unwrap();
+    (0..3).for_each(|n| app.insert("outbox_0", &format!("e{n}"), "k"));
+    wait_positions(&outbox, "orders", 3).await;
+    app.sql("BEGIN; DROP TABLE outbox_0");
+    app.make_table("outbox_0");
+    (0..9).for_each(|n| app.insert("outbox_0", &format!("other{n}"), "k"));
+    app.sql("COMMIT");
+    let error = wait_state(&outbox, "stopped").await.error.unwrap();
+    assert_eq!(error.code, "SOURCE_DIVERGED");
+    assert!(error.message.contains("row 3"), "{}", error.message);
     assert_eq!(fake.ids("delivery"), ["e0", "e1", "e2"]);
 }
 
