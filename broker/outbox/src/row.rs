@@ -90,6 +90,13 @@ pub struct RawRow {
 }
 
 impl RawRow {
+    /// What is left when a column is left out.
+    pub fn without(&self, column: Column) -> Self {
+        let mut row = self.clone();
+        row.values[column as usize] = Value::Null;
+        row
+    }
+
     pub fn value(&self, column: Column) -> &Value {
         &self.values[column as usize]
     }
@@ -283,6 +290,9 @@ pub fn convert_event(template: &Template, event: v1::OutboxEvent, now_ms: i64) -
     Ok(Routed { topic, record: Record { offset: 0, timestamp_ms, key, value, headers } })
 }
 
+/// Longest reason of a dead letter, in bytes: it may name a value of any length.
+const REASON_BYTES_MAX: usize = 4_096;
+
 /// The record that stands for a row that cannot be turned into one: its payload, and headers that say where and why.
 pub fn dead_letter(source: &str, table: &str, row: &RawRow, why: &Error, now_ms: i64) -> Record {
     let value = match row.value(Column::Payload) {
@@ -294,7 +304,7 @@ pub fn dead_letter(source: &str, table: &str, row: &RawRow, why: &Error, now_ms:
         Header::new("table", table.to_owned()),
         Header::new("rowid", row.rowid.to_string()),
         Header::new("error-code", why.code.as_str()),
-        Header::new("error", why.message.clone()),
+        Header::new("error", why.message[..why.message.floor_char_boundary(REASON_BYTES_MAX)].to_owned()),
     ];
     headers.extend(id_text(row).ok().map(|id| Header::new("id", id)));
     headers.extend(text(row, Column::AggregateType).ok().flatten().map(|t| Header::new("aggregatetype", t)));

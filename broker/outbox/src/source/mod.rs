@@ -5,6 +5,8 @@
 //! stop the source until `resume`.
 
 mod shard;
+#[cfg(test)]
+mod shard_tests;
 mod status;
 
 use std::collections::BTreeMap;

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sunseo_client::PositionedConfig;
 use sunseo_client::retry::RetryPolicy;
+use sunseo_client::{PositionedConfig, Record};
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, ErrorCode};
 
@@ -17,7 +17,7 @@ use crate::definition::{Definition, OnBadRow};
 use crate::names::producer_name;
 use crate::position::Checkpoint;
 use crate::read::repeat;
-use crate::row::{RawRow, convert, dead_letter};
+use crate::row::{Column, RawRow, Value, convert, dead_letter};
 use crate::sqlite::reader::{TableRows, checksum_of_id};
 
 /// Why a batch did not go through.
@@ -53,6 +53,8 @@ pub struct Shard {
     appender: Appender,
     checkpoint: Checkpoint,
     dirty: bool,
+    /// Pins changed and no note tells it yet: nothing may be sent.
+    unnoted_pins: bool,
     /// Rows were published by this process.
     begun: bool,
 }
@@ -82,6 +84,7 @@ impl Shard {
             appender,
             checkpoint,
             dirty: false,
+            unnoted_pins: false,
             begun: false,
         })
     }
@@ -106,7 +109,7 @@ impl Shard {
     async fn note(&mut self) -> Result<()> {
         self.checkpoint.partitions.clone_from(self.appender.pins());
         self.context.checkpoints.write(self.definition.name(), &self.table, &self.checkpoint).await?;
-        self.dirty = false;
+        (self.dirty, self.unnoted_pins) = (false, false);
         self.show();
         Ok(())
     }
@@ -215,15 +218,14 @@ impl Shard {
     }
 
     async fn pin(&mut self, topics: BTreeSet<String>) -> std::result::Result<(), Failure> {
-        let mut changed = false;
         for topic in topics {
             let pinned = self.appender.pin(&topic, self.checkpoint.position).await;
-            changed |= pinned.map_err(|error| match error.retryable() {
+            self.unnoted_pins |= pinned.map_err(|error| match error.retryable() {
                 true => Failure::of_source(error),
                 false => Failure::of_shard(error),
             })?;
         }
-        if changed {
+        if self.unnoted_pins {
             self.note().await.map_err(Failure::of_source)?;
         }
         Ok(())
@@ -300,7 +302,13 @@ impl Shard {
         let letters = bad.iter().map(|(row, error)| {
             let (source, table, rowid) = (self.definition.name(), &self.table, row.rowid);
             tracing::warn!(source, table, rowid, %error, "row quarantined");
-            let record = dead_letter(source, table, row, error, now_ms);
+            let letter = |row: &RawRow| dead_letter(source, table, row, error, now_ms);
+            let fits = |record: &Record| self.appender.check_size(&topic, record).is_ok();
+            // what is left out stays in the database
+            let record = Some(letter(row))
+                .filter(fits)
+                .or_else(|| Some(letter(&row.without(Column::Payload))).filter(fits))
+                .unwrap_or_else(|| letter(&RawRow { rowid, ..RawRow::default() }));
             Item { position: rowid, topic: topic.clone(), record }
         });
         let letters = letters.collect();
@@ -317,7 +325,6 @@ struct Progress {
 
 /// What is left of a row whose record is too large even for the dead letters. Its payload stays in the database.
 fn without_payload(item: &Item) -> RawRow {
-    use crate::row::{Column, Value};
     let mut row = RawRow { rowid: item.position, ..RawRow::default() };
     let mut set = |column: Column, value: Option<bytes::Bytes>| {
         if let Some(value) = value {
