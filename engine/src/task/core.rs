@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, ErrorCode};
 
-use super::dispatch::{Dispatch, place};
+use super::dispatch::{Dispatch, caught, place};
 use super::record::{InputRecord, OutputRecord, Processed, Punctuation, StoreIndex, TaskMeta};
 use super::scope::RecordScope;
 use super::{SourceIndex, dead_letter};
@@ -73,7 +73,7 @@ impl TaskCore {
 
     /// Processes inputs in their order. Their writes go to `state`, their outputs are appended to `out`. A record whose
     /// processing fails has no effect except its dead letter. Timers of stream time that a record's timestamp makes due
-    /// fire before the record.
+    /// fire before the record, those of the wall clock before the first one.
     ///
     /// # Errors
     /// When state cannot be read, or a record fails whose source has the policy `Stop`. The caller then drops the batch's
@@ -87,6 +87,7 @@ impl TaskCore {
     ) -> Result<Processed> {
         let before = out.len();
         let mut batch = Batch { now_ms, state, out, processed: Processed::default() };
+        self.fire_due(TimeKind::WallClock, &mut batch)?;
         for input in inputs {
             if self.advance(input.timestamp_ms) {
                 self.fire_due(TimeKind::StreamTime, &mut batch)?;
@@ -172,7 +173,7 @@ impl TaskCore {
         let Role::Source { decode, policy } = &sub_topology.wiring.stations[station].role else {
             return Err(Error::internal(format!("source {topic:?} leads to no source")));
         };
-        let decoded = decode(input.key.as_ref(), input.value.as_ref());
+        let decoded = caught(|| decode(input.key.as_ref(), input.value.as_ref())).flatten();
         let (stage, error) = match decoded {
             Err(error) => (station, error),
             Ok((key, new, old)) => {

@@ -8,6 +8,7 @@ use super::{OutputRecord, Processed, SinkIndex, StoreIndex};
 use crate::ops::{Context, Message, OpError, OpResult, Operator, Origin, Timer};
 use crate::plan::SubTopology;
 use crate::plan::wiring::{Role, Wiring};
+use crate::serde::UserResult;
 use crate::state::StateAccess;
 use crate::topology::graph::EncodeFn;
 
@@ -56,14 +57,7 @@ impl Dispatch<'_> {
 
     /// A panic in a user's function is an error of the record: nothing of it is kept, so nothing is half done.
     fn caught(&mut self, body: impl FnOnce(&mut Self) -> OpResult<()>) -> OpResult<()> {
-        catch_unwind(AssertUnwindSafe(|| body(self))).unwrap_or_else(|panic| {
-            let text = panic
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_else(|| "no message".to_owned());
-            Err(OpError::Record(format!("panicked: {text}").into()))
-        })
+        caught(|| body(self)).unwrap_or_else(|panic| Err(OpError::Record(panic)))
     }
 
     fn follow(&mut self, station: usize, output: u16, message: &Message) -> OpResult<()> {
@@ -131,6 +125,18 @@ impl Dispatch<'_> {
         self.out.push(place(self.sub_topology, self.partition, sink, record));
         Ok(())
     }
+}
+
+/// Runs a user's code; a panic becomes an error.
+pub(super) fn caught<T>(body: impl FnOnce() -> T) -> UserResult<T> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        format!("panicked: {text}").into()
+    })
 }
 
 /// The partition of an output: by key, and for a null key the task's own as far as the topic has it.

@@ -166,3 +166,64 @@ proptest! {
         prop_assert_eq!(base.entries(store), if commits { expected.entries(store) } else { untouched });
     }
 }
+
+/// A value whose decoder panics for one text.
+#[derive(Clone)]
+struct Fragile(String);
+
+impl crate::Serde for Fragile {
+    fn type_name() -> String {
+        "fragile".to_owned()
+    }
+    fn encode(&self, out: &mut Vec<u8>) -> crate::UserResult<()> {
+        self.0.encode(out)
+    }
+    fn decode(bytes: &Bytes) -> crate::UserResult<Self> {
+        assert_ne!(bytes.as_ref(), b"worse", "not expected");
+        String::decode(bytes).map(Self)
+    }
+    fn to_json(&self) -> crate::UserResult<serde_json::Value> {
+        self.0.to_json()
+    }
+    fn from_json(json: &serde_json::Value) -> crate::UserResult<Self> {
+        String::from_json(json).map(Self)
+    }
+}
+
+#[test]
+fn a_decoder_that_panics_costs_its_record_only() {
+    let builder = TopologyBuilder::new("p").dead_letter("dead");
+    let stream = builder.stream::<String, Fragile>("in", "in");
+    stream.map_values("text", |value| Ok(value.0.clone())).to("sink", "out");
+    let mut driver = Driver::new(&builder.build().unwrap(), 1).unwrap();
+    for value in ["a", "worse", "b"] {
+        driver.pipe_record("in", Some(0), Record::new("k", value, 7)).unwrap();
+    }
+    driver.run().unwrap();
+    let values: Vec<_> =
+        driver.read::<String, String>("out").unwrap().into_iter().map(|r| r.value.unwrap()).collect();
+    assert_eq!(values, ["a", "b"]);
+    let dead = driver.read::<Bytes, Bytes>("dead").unwrap();
+    assert_eq!(dead.len(), 1);
+    assert_eq!(header(&dead[0], dead_letter::STAGE), "in");
+    assert!(header(&dead[0], dead_letter::ERROR).contains("panicked"));
+}
+
+#[test]
+fn time_outs_of_the_wall_clock_fire_before_a_record_that_comes_later() {
+    let builder = TopologyBuilder::new("p");
+    builder
+        .stream::<String, String>("in", "in")
+        .collect_until("collect", CollectOptions::timeout_ms(10).wall_clock(), |_, _| Ok(false))
+        .map_values("text", |collected| Ok(collected.events.join(",")))
+        .to("sink", "out");
+    let plan = crate::Plan::new(&builder.build().unwrap(), &|_| Some(1)).unwrap();
+    let mut core = super::TaskCore::new(&plan, 0, 0).unwrap();
+    let (mut state, mut out) = (MemoryState::default(), Vec::new());
+    for (now_ms, value, emitted) in [(0, "a", 0), (9, "b", 0), (10, "c", 1)] {
+        let record = super::InputRecord::new(super::SourceIndex(0), 0, Record::new("k", value, 5));
+        core.process(now_ms, &[record], &mut state, &mut out).unwrap();
+        assert_eq!(out.len(), emitted, "at {now_ms}");
+    }
+    assert_eq!(out[0].record.value.as_deref(), Some(&b"a,b"[..]));
+}
