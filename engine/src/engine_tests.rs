@@ -430,3 +430,31 @@ async fn time_outs_fire_by_the_wall_clock_and_when_an_input_is_idle() {
     tokio::time::sleep(Duration::from_millis(60)).await;
     assert_eq!((transport.len("summaries"), transport.len("counts")), (1, 1), "once each");
 }
+
+/// Panics when it is told to.
+#[derive(Debug, Default)]
+struct BrokenClock(std::sync::atomic::AtomicBool);
+
+impl sunseo_proto::clock::Clock for BrokenClock {
+    fn now_ms(&self) -> i64 {
+        assert!(!self.0.load(std::sync::atomic::Ordering::SeqCst), "scripted");
+        1_000
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_panics_is_told_as_failed_and_resumed() {
+    let (transport, dir) = (broker(9), TempDir::new().expect("a folder"));
+    let (client, clock) = (Client::new(Arc::new(transport.clone())), Arc::new(BrokenClock::default()));
+    let engine = Engine::start(config(&dir), client, Arc::clone(&clock) as _).await.expect("starts");
+    engine.deploy(topology(), DeployOptions::default()).await.expect("deploys");
+    clock.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    transport.put_all("events", &events(10));
+    until("the panic is told", async || engine.list().pipelines[0].state == "failed").await;
+    let error = engine.list().pipelines[0].error.clone().expect("the reason");
+    assert!(error.message.contains("panicked"), "{}", error.message);
+    clock.0.store(false, std::sync::atomic::Ordering::SeqCst);
+    engine.resume(DAY).await.expect("resumes");
+    settle("after the panic", &engine, &transport, 10).await;
+    check_outputs("after the panic", &transport, 10);
+}

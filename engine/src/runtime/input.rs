@@ -95,9 +95,10 @@ impl Inputs {
         self.inputs.iter().any(|input| !input.buffer.is_empty()) && self.inputs.iter().all(settled)
     }
 
-    /// Whether everything that is known to be in the inputs was handed out.
+    /// Whether everything that is in the inputs was handed out, as far as the last fetch tells. While fetches fail it is not
+    /// known.
     pub(crate) fn is_caught_up(&self) -> bool {
-        self.inputs.iter().all(|input| input.lag() == Some(0))
+        self.failures == 0 && self.inputs.iter().all(|input| input.lag() == Some(0))
     }
 
     /// Records not yet handed out, as far as it is known.

@@ -1,9 +1,11 @@
 //! One deployed pipeline: its tasks, and the switches.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::future::join_all;
 use sunseo_client::NewTopic;
 use sunseo_proto::error::Result;
@@ -316,9 +318,12 @@ async fn stop(run: &mut Run) {
     }
 }
 
-/// Runs a task and tells how it ended.
+/// Runs a task and tells how it ended. A panic is an end too: the task is dropped, and nothing says that it still runs.
 async fn supervise(spec: Arc<TaskSpec>, stop: CancellationToken) {
-    match task::run(Arc::clone(&spec), stop.clone()).await {
+    let ended = AssertUnwindSafe(task::run(Arc::clone(&spec), stop.clone())).catch_unwind().await;
+    let panicked =
+        |_| Err(Error::internal("the task panicked, the log has the place: report it, then resume"));
+    match ended.unwrap_or_else(panicked) {
         Ok(()) => spec.status.enter(TaskPhase::Stopped, None),
         Err(error) => {
             tracing::error!(task = spec.producer_name(), %error, "task failed");

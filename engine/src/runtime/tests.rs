@@ -146,8 +146,8 @@ async fn inputs_come_in_the_order_of_time_and_the_positions_of_batches_do_not_sh
         transport.put("b", &Record::new("k", "b", n * 2));
     }
     let input = |source, topic: &str| Input::new(SourceIndex(source), topic.to_owned(), 0, 0);
-    let transport = Arc::new(transport);
-    let mut inputs = Inputs::new(transport, vec![input(0, "a"), input(1, "b")], 4096, Duration::from_secs(1));
+    let shared = Arc::new(transport.clone());
+    let mut inputs = Inputs::new(shared, vec![input(0, "a"), input(1, "b")], 4096, Duration::from_secs(1));
     let mut taken = Vec::new();
     while taken.len() < 100 {
         if !inputs.is_ready() {
@@ -158,5 +158,8 @@ async fn inputs_come_in_the_order_of_time_and_the_positions_of_batches_do_not_sh
     let times: Vec<_> = taken.iter().map(|record| record.timestamp_ms).collect();
     assert!(times.is_sorted(), "{times:?}");
     assert!(inputs.is_caught_up());
+    transport.broker().faults.lose_answer = 100;
+    inputs.fetch().await.expect("is tried again");
+    assert!(!inputs.is_caught_up(), "nobody knows what has come meanwhile");
     assert_eq!(inputs.offsets().iter().map(|input| input.next_offset).collect::<Vec<_>>(), [50, 50]);
 }

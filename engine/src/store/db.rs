@@ -209,10 +209,10 @@ impl StateDb {
 
     /// Puts everything that was applied on disk, so that a restart replays less.
     pub(crate) fn flush(&self) -> Result<(), Error> {
-        let mut names = self.families().clone();
-        names.insert(POSITIONS.to_owned());
-        // all together, or data and positions would part
-        let handles: Vec<_> = names.iter().filter_map(|name| self.db.cf_handle(name)).collect();
+        // held to the end: a family that is made meanwhile would be left out, and its data part from the positions
+        let families = self.families();
+        let names = families.iter().map(String::as_str).chain([POSITIONS]);
+        let handles: Vec<_> = names.filter_map(|name| self.db.cf_handle(name)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
         let handles: Vec<_> = handles.iter().collect();
