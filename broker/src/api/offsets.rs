@@ -76,22 +76,39 @@ impl Node {
 
     /// The first record at or after a time: among the offloaded ones, then on the disk.
     async fn find_by_time(&self, all: Wanted, timestamp_ms: i64) -> Result<Option<TimedOffset>> {
-        let local_start = all.partition.reader.local_start();
-        if let Some(tier) = self.reads.tier()
-            && all.partition.reader.log_start() < local_start
-            && let Some(near) = Box::pin(tier.offset_for_time(all.partition.id, timestamp_ms)).await?
-            && near < local_start
-        {
-            let from = near.max(all.partition.reader.log_start());
-            let found = self.scan(Wanted { offset: from, ..all.clone() }, local_start, timestamp_ms).await?;
-            if found.is_some() {
-                return Ok(found);
+        loop {
+            let local_start = all.partition.reader.local_start();
+            let offloaded = self.find_offloaded(&all, local_start, timestamp_ms).await?;
+            if offloaded.is_some() {
+                return Ok(offloaded);
+            }
+            let reader = all.partition.reader.clone();
+            let task = tokio::task::spawn_blocking(move || reader.find_by_time(timestamp_ms));
+            let found = task
+                .await
+                .map_err(|error| Error::internal(format!("a look into the log's index: {error}")))?;
+            // what left the disk between the two looks was seen by neither
+            if all.partition.reader.local_start() <= local_start {
+                return Ok(found?);
             }
         }
-        let task = tokio::task::spawn_blocking(move || all.partition.reader.find_by_time(timestamp_ms));
-        let found =
-            task.await.map_err(|error| Error::internal(format!("a look into the log's index: {error}")))?;
-        Ok(found?)
+    }
+
+    async fn find_offloaded(
+        &self,
+        all: &Wanted,
+        local_start: i64,
+        timestamp_ms: i64,
+    ) -> Result<Option<TimedOffset>> {
+        let log_start = all.partition.reader.log_start();
+        let Some(tier) = self.reads.tier().filter(|_| log_start < local_start) else { return Ok(None) };
+        match Box::pin(tier.offset_for_time(all.partition.id, timestamp_ms)).await? {
+            Some(near) if near < local_start => {
+                let from = Wanted { offset: near.max(log_start), ..all.clone() };
+                self.scan(from, local_start, timestamp_ms).await
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn scan(&self, mut wanted: Wanted, end: i64, timestamp_ms: i64) -> Result<Option<TimedOffset>> {

@@ -1,7 +1,8 @@
 //! Segments that go to the object store and come back.
 
+use sunseo_proto::batch::{BatchBuilder, Compression};
 use sunseo_proto::error::ErrorCode;
-use sunseo_proto::v1;
+use sunseo_proto::{Record, v1};
 
 use super::support::*;
 use crate::BrokerHandle;
@@ -20,6 +21,31 @@ async fn fill(handle: &BrokerHandle, rounds: std::ops::Range<i64>) {
     for n in rounds {
         let values: Vec<String> = (0..5).map(|m| format!("{n}-{m}-{}", "v".repeat(100))).collect();
         assert_eq!(produce(handle, "orders", 0, batch_of(&values)).await.error, None);
+    }
+}
+
+#[tokio::test]
+async fn a_time_is_found_while_its_segment_leaves_the_disk() {
+    let world = World::new(57);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[("tiered", "true"), ("segment_bytes", "4096")]).await;
+    for round in 0..15 {
+        // each round has a time of its own
+        let at = NOW_MS + 1_000 * round;
+        let mut builder = BatchBuilder::new(Compression::None);
+        (0..40).for_each(|_| builder.push(&Record::new("key", vec![b'v'; 100], at)));
+        let first = produce(&handle, "orders", 0, builder.build()).await.base_offset;
+        let flushed = tokio::spawn({
+            let handle = handle.clone();
+            async move { flush(&handle, true).await }
+        });
+        while !flushed.is_finished() {
+            assert_eq!(offset_at(&handle, "orders", 0, at).await, first, "round {round}");
+            // what is in the tier's memory is found without a wait
+            tokio::task::yield_now().await;
+        }
+        assert!(flushed.await.unwrap().segments_evicted > 0);
     }
 }
 
