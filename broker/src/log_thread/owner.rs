@@ -42,6 +42,8 @@ pub(crate) struct Owner {
     /// Something was done that the next sync makes durable.
     dirty: bool,
     after_sync: Vec<AfterSync>,
+    /// What failed in a sync that upkeep made, until those are told who wait for the next one.
+    failed_before: Vec<SyncFailure>,
     closing: Option<oneshot::Sender<Result<()>>>,
 }
 
@@ -71,6 +73,7 @@ impl Owner {
             next_token: 0,
             dirty: false,
             after_sync: Vec::new(),
+            failed_before: Vec::new(),
             closing: None,
         }
     }
@@ -181,12 +184,12 @@ impl Owner {
 
     /// One sync for everything since the last one; then the answers.
     pub(super) fn commit(&mut self) {
-        let mut failed = Vec::new();
+        let mut failed = std::mem::take(&mut self.failed_before);
         if std::mem::take(&mut self.dirty) && self.store.has_pending() {
             let started = std::time::Instant::now();
             let outcome = self.store.sync();
             metrics::histogram!("sunseo_log_sync_seconds").record(started.elapsed().as_secs_f64());
-            failed.clone_from(&outcome.failed);
+            failed.extend(outcome.failed.iter().cloned());
             self.synced(outcome);
         }
         for then in std::mem::take(&mut self.after_sync) {
@@ -215,6 +218,7 @@ impl Owner {
     /// Roll by age, retention, checkpoint.
     pub(crate) fn maintain(&mut self) {
         let outcome = self.store.maintain(self.clock.now_ms());
+        self.failed_before.extend(outcome.failed.iter().cloned());
         self.synced(outcome);
     }
 

@@ -164,6 +164,27 @@ async fn a_failed_sync_stops_the_partition_and_not_the_server() {
 }
 
 #[tokio::test]
+async fn a_change_that_upkeep_failed_to_make_durable_is_not_confirmed() {
+    let world = World::new(36);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[]).await;
+    produce(&handle, "orders", 0, batch_of(["safe"])).await;
+    let id = broker.node.metadata.image().topic("orders").unwrap().partition(0).unwrap();
+    let log = broker.node.log.clone();
+    world.disk.set_faults(Faults { fail_sync_of: Some("journal"), ..Faults::default() });
+    // both are taken from the queue together: the upkeep's sync is the one that fails
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let (_, sealed, _, ()) = futures::join!(
+        log.call(move |_| held.recv()),
+        log.commit(Some(id), move |owner| Ok(owner.store().seal(id)?)),
+        log.call(crate::log_thread::Owner::maintain),
+        async move { go.send(()).unwrap() },
+    );
+    assert_eq!(sealed.map_err(|error| error.code), Err(ErrorCode::PartitionFailed));
+}
+
+#[tokio::test]
 async fn a_crash_loses_nothing_that_was_acknowledged() {
     let world = World::new(33);
     let broker = world.start().await;
