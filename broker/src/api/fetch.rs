@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sunseo_log::LogError;
-use sunseo_proto::batch;
+use sunseo_proto::batch::{self, BatchHeader};
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, v1};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,6 +37,8 @@ struct Gathered {
     answers: Vec<Answer>,
     bytes: usize,
     refused: bool,
+    /// More is there than this answer takes: to wait adds nothing to it.
+    full: bool,
 }
 
 /// An answer and the room it takes until it is handed on.
@@ -71,7 +73,7 @@ impl Node {
                 None => None,
             };
             let gathered = self.gather(&request, total_bytes).await;
-            let enough = gathered.bytes >= min_bytes || gathered.refused;
+            let enough = gathered.bytes >= min_bytes || gathered.refused || gathered.full;
             if enough || seen.is_empty() || Instant::now() >= deadline {
                 if let Some(reserved) = &mut reserved {
                     drop(reserved.split(reserved.num_permits().saturating_sub(gathered.bytes)));
@@ -102,7 +104,7 @@ impl Node {
         let mut answers: Vec<Answer> =
             request.partitions.iter().enumerate().map(|(at, asked)| self.begin(&image, at, asked)).collect();
         let mut left = total_bytes;
-        let mut bytes = 0;
+        let (mut bytes, mut full) = (0, false);
         let mut at = 0;
         // neighbours that are local are read in one go; those of the object store one by one
         while let Some(next) = answers.iter().skip(at).position(|answer| answer.wanted.is_some()) {
@@ -116,8 +118,11 @@ impl Node {
             {
                 match read {
                     // a batch that is larger than the room left waits for the next request
-                    Ok(read) if bytes > 0 && read.len() > left => left = 0,
+                    Ok(read) if bytes > 0 && read.len() > left => (left, full) = (0, true),
                     Ok(read) => {
+                        // a read ends early at the end of a segment and where its bytes are used up
+                        let until = answer.wanted.as_ref().map(|wanted| wanted.until);
+                        full |= end_of(&read) < until;
                         bytes += read.len();
                         left = left.saturating_sub(read.len());
                         answer.result.batches = read;
@@ -128,7 +133,7 @@ impl Node {
             at = to;
         }
         let refused = answers.iter().any(|answer| answer.result.error.is_some());
-        Gathered { answers, bytes, refused }
+        Gathered { answers, bytes, refused, full: full && bytes > 0 }
     }
 
     /// Reads from `from` on until the way of reading changes; returns where it stopped and a result for each that wanted one.
@@ -215,6 +220,18 @@ impl Node {
         let results = answers.into_iter().map(|answer| answer.result).collect();
         v1::FetchResponse { correlation_id: request.correlation_id, results, error: None }
     }
+}
+
+/// Offset after the last of the batches; `None` when there is none.
+fn end_of(batches: &Bytes) -> Option<i64> {
+    let (mut at, mut end) = (0, None);
+    while let Some(rest) = batches.get(at..)
+        && let Ok(header) = BatchHeader::parse(rest)
+    {
+        end = Some(header.next_offset());
+        at += header.total_bytes;
+    }
+    end
 }
 
 /// -1 is not checked.

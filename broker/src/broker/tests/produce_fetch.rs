@@ -200,6 +200,31 @@ async fn a_fetch_waits_until_there_is_enough_and_no_longer_than_it_said() {
 }
 
 #[tokio::test]
+async fn a_fetch_does_not_wait_for_more_while_there_is_more() {
+    let world = World::new(15);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[("segment_bytes", "4096")]).await;
+    let one = batch_of([[b'x'; 1000]]).len() as u32;
+    for partition in 0..2 {
+        for _ in 0..10 {
+            produce(&handle, "orders", partition, batch_of([[b'x'; 1000]])).await;
+        }
+    }
+    // the first segment has three batches; one batch of the second partition does not fit beside them
+    let across_segments = vec![asked("orders", 0, 0)];
+    let over_the_budget = vec![asked("orders", 0, 0), asked("orders", 1, 0)];
+    for (partitions, max_bytes, expect) in [(across_segments, 8 << 20, 3), (over_the_budget, 4 * one - 1, 3)]
+    {
+        let request = fetch_request(partitions, 30_000);
+        let request = v1::FetchRequest { min_bytes: 4 * one - 1, max_bytes, ..request };
+        let answer = timeout(Duration::from_secs(10), handle.fetch(request)).await;
+        let answer = answer.expect("is answered at once").unwrap();
+        assert_eq!(batch::batches(answer.results[0].batches.clone()).count(), expect);
+    }
+}
+
+#[tokio::test]
 async fn a_fetch_that_waits_hears_of_the_end_of_the_topic_and_of_the_node() {
     let world = World::new(9);
     let broker = world.start().await;
