@@ -180,14 +180,18 @@ impl Driver {
     fn punctuate(&mut self, stream_time_ms: Option<i64>) -> Result<()> {
         let punctuation = Punctuation { stream_time_ms, now_ms: self.now_ms };
         for task in &mut self.tasks {
-            while self.crashes.next() != Crash::None {
-                task.punctuate(punctuation)?;
-                task.restart(&self.plan);
+            let mut more_due = true;
+            while more_due {
+                while self.crashes.next() != Crash::None {
+                    task.punctuate(punctuation)?;
+                    task.restart(&self.plan);
+                }
+                let (outputs, processed) = task.punctuate(punctuation)?;
+                task.commit();
+                more_due = processed.more_due;
+                self.processed.add(processed);
+                self.topics.append_outputs(task.sub_topology(), outputs)?;
             }
-            let (outputs, processed) = task.punctuate(punctuation)?;
-            task.commit();
-            self.processed.add(processed);
-            self.topics.append_outputs(task.sub_topology(), outputs)?;
         }
         self.run()
     }

@@ -66,6 +66,10 @@ impl DriverTask {
     pub fn process(&mut self, now_ms: i64, inputs: &[InputRecord]) -> Result<(Vec<OutputRecord>, Processed)> {
         let mut out = Vec::new();
         let processed = self.core.process(now_ms, inputs, &mut self.state, &mut out)?;
+        // not taken: they come again
+        for input in &inputs[processed.records as usize..] {
+            self.offsets[input.source.0 as usize] -= 1;
+        }
         Ok((out, processed))
     }
 

@@ -135,6 +135,17 @@ impl Inputs {
         self.skip_what_holds_no_records();
     }
 
+    /// Takes back what was handed out last, the last one first.
+    pub(crate) fn put_back(&mut self, records: impl Iterator<Item = InputRecord>) {
+        for InputRecord { source, offset, timestamp_ms, key, value, headers, .. } in records {
+            let Some(input) = self.inputs.iter_mut().find(|input| input.source == source) else { continue };
+            let record = Record { offset, timestamp_ms, key, value, headers };
+            input.next_offset = offset;
+            input.buffer_bytes += cost(&record);
+            input.buffer.push_front(record);
+        }
+    }
+
     /// Offsets without records (control batches) are passed once everything before them is handed out.
     fn skip_what_holds_no_records(&mut self) {
         for input in self.inputs.iter_mut().filter(|input| input.buffer.is_empty()) {

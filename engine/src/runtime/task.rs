@@ -82,6 +82,8 @@ struct Task {
     idle: Option<IdleClock>,
     /// Stream time at the last record.
     record_time_ms: Option<i64>,
+    /// More timers are due than the last punctuation fired.
+    more_due: bool,
     slice: Vec<InputRecord>,
     emitted: Vec<OutputRecord>,
 }
@@ -119,6 +121,7 @@ impl Task {
             idle: spec.idle_after_ms.map(|idle_after_ms| IdleClock::new(idle_after_ms, now_ms)),
             batch: Batch::default(),
             committing: None,
+            more_due: false,
             slice: Vec::with_capacity(SLICE_RECORDS),
             emitted: Vec::new(),
             spec,
@@ -138,7 +141,7 @@ impl Task {
             if self.committing.is_none() && self.is_due() {
                 self.commit()?;
             }
-            let can_process = self.has_room() && self.inputs.is_ready();
+            let can_process = self.has_room() && (self.more_due || self.inputs.is_ready());
             let due_at = self.batch.opened.filter(|_| self.committing.is_none());
             let due_at = due_at.map(|opened| opened + self.spec.shared.config.commit_interval);
             tokio::select! {
@@ -152,7 +155,10 @@ impl Task {
                 _ = tick.tick() => self.punctuate()?,
                 fetched = self.inputs.fetch() => fetched?,
                 // gives the thread to other tasks first
-                () = tokio::task::yield_now(), if can_process => self.process()?,
+                () = tokio::task::yield_now(), if can_process => match self.more_due {
+                    true => self.punctuate()?,
+                    false => self.process()?,
+                },
                 () = sleep_until(due_at) => {}
             }
         }
@@ -186,8 +192,10 @@ impl Task {
         }
         let now_ms = self.spec.shared.clock.now_ms();
         let done = self.core.process(now_ms, &self.slice, &mut self.state, &mut self.emitted)?;
-        self.batch.records += self.slice.len();
-        self.next.processed += self.slice.len() as u64;
+        let taken = usize::try_from(done.records).unwrap_or(usize::MAX).min(self.slice.len());
+        self.batch.records += taken;
+        self.next.processed += taken as u64;
+        self.inputs.put_back(self.slice.drain(taken..).rev());
         self.slice.clear();
         self.record_time_ms = self.core.stream_time_ms();
         if let Some(idle) = &mut self.idle {
@@ -199,6 +207,11 @@ impl Task {
     /// Fires timers. Stream time follows the wall clock only when every input is read to its end: a task that is behind is
     /// not idle.
     fn punctuate(&mut self) -> Result<()> {
+        if !self.has_room() {
+            // after the commit; meanwhile the batch would only grow
+            self.more_due = true;
+            return Ok(());
+        }
         let now_ms = self.spec.shared.clock.now_ms();
         if !self.inputs.is_caught_up()
             && let Some(idle) = &mut self.idle
@@ -209,6 +222,7 @@ impl Task {
         let stream_time_ms = idle.and_then(|idle| idle.stream_time_ms(self.record_time_ms, now_ms));
         let punctuation = Punctuation { stream_time_ms, now_ms };
         let done = self.core.punctuate(punctuation, &mut self.state, &mut self.emitted)?;
+        self.more_due = done.more_due;
         self.spec.status.figures().lag = self.inputs.lag();
         self.take_emitted(done)
     }

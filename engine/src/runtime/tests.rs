@@ -155,6 +155,12 @@ async fn inputs_come_in_the_order_of_time_and_the_positions_of_batches_do_not_sh
         }
         inputs.take(7, &mut taken);
     }
+    let last = taken[90..].to_vec();
+    inputs.put_back(taken.drain(90..).rev());
+    assert!(!inputs.is_caught_up());
+    assert_eq!(inputs.offsets().iter().map(|input| input.next_offset).sum::<i64>(), 90);
+    inputs.take(50, &mut taken);
+    assert_eq!(taken[90..], last, "what was put back comes again");
     let times: Vec<_> = taken.iter().map(|record| record.timestamp_ms).collect();
     assert!(times.is_sorted(), "{times:?}");
     assert!(inputs.is_caught_up());

@@ -20,6 +20,9 @@ use crate::topology::ErrorPolicy;
 
 /// Timers that are read at once.
 const TIMERS_PER_SCAN: usize = 256;
+/// Bytes of writes and outputs at which a call ends early, however many timers are due: a commit has its bounds, and a batch
+/// that can never be committed would come again for ever.
+const STEP_BYTES_MAX: usize = 8 << 20;
 
 /// What is known of the first deadline in a timer store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,18 @@ struct Batch<'a> {
     state: &'a mut dyn StateAccess,
     out: &'a mut Vec<OutputRecord>,
     processed: Processed,
+    /// Written and emitted by this call.
+    bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn new(now_ms: i64, state: &'a mut dyn StateAccess, out: &'a mut Vec<OutputRecord>) -> Self {
+        Self { now_ms, state, out, processed: Processed::default(), bytes: 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= STEP_BYTES_MAX
+    }
 }
 
 impl TaskCore {
@@ -75,6 +90,9 @@ impl TaskCore {
     /// processing fails has no effect except its dead letter. Timers of stream time that a record's timestamp makes due
     /// fire before the record, those of the wall clock before the first one.
     ///
+    /// [`Processed::records`] says how many inputs were taken: when many timers are due, or outputs are large, the call ends
+    /// early. The caller gives the others again, before or after a commit.
+    ///
     /// # Errors
     /// When state cannot be read, or a record fails whose source has the policy `Stop`. The caller then drops the batch's
     /// writes and outputs, and this task.
@@ -86,11 +104,13 @@ impl TaskCore {
         out: &mut Vec<OutputRecord>,
     ) -> Result<Processed> {
         let before = out.len();
-        let mut batch = Batch { now_ms, state, out, processed: Processed::default() };
+        let mut batch = Batch::new(now_ms, state, out);
         self.fire_due(TimeKind::WallClock, &mut batch)?;
         for input in inputs {
-            if self.advance(input.timestamp_ms) {
-                self.fire_due(TimeKind::StreamTime, &mut batch)?;
+            self.advance(input.timestamp_ms);
+            self.fire_due(TimeKind::StreamTime, &mut batch)?;
+            if batch.is_full() {
+                break;
             }
             self.record(input, &mut batch)?;
             batch.processed.records += 1;
@@ -101,6 +121,7 @@ impl TaskCore {
 
     /// Fires the timers that are due. Call it between batches, about every second, and when
     /// [`IdleClock`](crate::time::IdleClock) says that stream time moves. Its writes and outputs are committed like a batch's.
+    /// [`Processed::more_due`] asks to call it again.
     ///
     /// # Errors
     /// As [`process`](Self::process).
@@ -111,13 +132,13 @@ impl TaskCore {
         out: &mut Vec<OutputRecord>,
     ) -> Result<Processed> {
         let before = out.len();
-        let now_ms = punctuation.now_ms;
-        let mut batch = Batch { now_ms, state, out, processed: Processed::default() };
+        let mut batch = Batch::new(punctuation.now_ms, state, out);
         if let Some(stream_time_ms) = punctuation.stream_time_ms {
             self.advance(stream_time_ms);
         }
         self.fire_due(TimeKind::StreamTime, &mut batch)?;
         self.fire_due(TimeKind::WallClock, &mut batch)?;
+        batch.processed.more_due = batch.is_full();
         batch.processed.outputs = (batch.out.len() - before) as u64;
         Ok(batch.processed)
     }
@@ -157,13 +178,8 @@ impl TaskCore {
         self.partition
     }
 
-    /// Whether stream time moved.
-    fn advance(&mut self, timestamp_ms: i64) -> bool {
-        let moves = self.meta.stream_time_ms.is_none_or(|now| timestamp_ms > now);
-        if moves {
-            self.meta.stream_time_ms = Some(timestamp_ms);
-        }
-        moves
+    fn advance(&mut self, timestamp_ms: i64) {
+        self.meta.stream_time_ms = self.meta.stream_time_ms.max(Some(timestamp_ms));
     }
 
     fn record(&mut self, input: &InputRecord, batch: &mut Batch<'_>) -> Result<()> {
@@ -225,7 +241,9 @@ impl TaskCore {
         let result = body(&mut dispatch);
         let stage = dispatch.stage;
         if result.is_ok() {
+            batch.bytes += scope.bytes();
             self.writes = scope.commit();
+            batch.bytes += batch.out[outputs..].iter().map(OutputRecord::bytes).sum::<usize>();
             self.note_timers(&timers_set);
         } else {
             self.writes = scope.discard();
@@ -262,7 +280,8 @@ impl TaskCore {
         Ok(())
     }
 
-    /// Fires the timers of a store up to `now_ms` in the order of their deadlines, those included that are set meanwhile.
+    /// Fires the timers of a store up to `now_ms` in the order of their deadlines, those included that are set meanwhile, until
+    /// the batch is full.
     fn fire_store(
         &mut self,
         index: usize,
@@ -288,6 +307,9 @@ impl TaskCore {
                 return Ok(());
             }
             for (stored, _) in &due {
+                if batch.is_full() {
+                    return Ok(());
+                }
                 self.fire(timers, &parse_timer(stored)?, batch)?;
             }
         }
@@ -340,7 +362,9 @@ impl TaskCore {
         match (policy, self.wiring.dead_letter) {
             (ErrorPolicy::DeadLetter, Some(sink)) => {
                 batch.processed.dead_letters += 1;
-                batch.out.push(place(self.sub_topology(), self.partition, sink, letter));
+                let letter = place(self.sub_topology(), self.partition, sink, letter);
+                batch.bytes += letter.bytes();
+                batch.out.push(letter);
                 Ok(())
             }
             _ => Err(Error::new(

@@ -6,6 +6,9 @@ use bytes::Bytes;
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, ErrorCode, Header, Record};
 
+/// What a write or an output costs beside its bytes.
+pub(crate) const ENTRY_BYTES: usize = 64;
+
 /// A store of the plan ([`Plan::stores`](crate::Plan)). A number of this plan only: what is stored, or must survive another
 /// version of the topology, goes by the store's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +53,14 @@ pub struct OutputRecord {
     pub record: Record,
 }
 
+impl OutputRecord {
+    /// What it adds to a commit, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len);
+        bytes(&self.record.key) + bytes(&self.record.value) + ENTRY_BYTES
+    }
+}
+
 /// Time moves without a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Punctuation {
@@ -70,11 +81,14 @@ pub struct Processed {
     pub dropped: BTreeMap<String, u64>,
     /// Operator id to records it let pass, for operators that count.
     pub counted: BTreeMap<String, u64>,
+    /// Of a punctuation: more timers may be due than were fired.
+    pub more_due: bool,
 }
 
 impl Processed {
     /// Adds another batch's figures.
     pub fn add(&mut self, other: Self) {
+        self.more_due = other.more_due;
         self.records += other.records;
         self.outputs += other.outputs;
         self.dead_letters += other.dead_letters;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sunseo_proto::error::Result;
 
 use super::StoreIndex;
+use super::record::ENTRY_BYTES;
 use crate::state::StateAccess;
 
 type Write = (StoreIndex, Bytes, Option<Bytes>);
@@ -21,6 +22,12 @@ impl<'a> RecordScope<'a> {
     pub fn new(base: &'a mut dyn StateAccess, writes: Vec<Write>) -> Self {
         debug_assert!(writes.is_empty());
         Self { base, writes }
+    }
+
+    /// What the writes add to a commit, about.
+    pub fn bytes(&self) -> usize {
+        let bytes = |(_, key, value): &Write| key.len() + value.as_ref().map_or(0, Bytes::len) + ENTRY_BYTES;
+        self.writes.iter().map(bytes).sum()
     }
 
     /// Hands the writes down; gives the buffer back.

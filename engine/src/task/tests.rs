@@ -227,3 +227,75 @@ fn time_outs_of_the_wall_clock_fire_before_a_record_that_comes_later() {
     }
     assert_eq!(out[0].record.value.as_deref(), Some(&b"a,b"[..]));
 }
+
+/// 2,000 collections of 10 kB each, all due at 11, and the core that holds them.
+fn many_due(plan: &std::sync::Arc<crate::Plan>) -> (super::TaskCore, MemoryState) {
+    let mut core = super::TaskCore::new(plan, 0, 0).unwrap();
+    let (mut state, mut out) = (MemoryState::default(), Vec::new());
+    for n in 0..2_000 {
+        let record = Record::new(format!("k{n:04}"), "x".repeat(10_000), 1);
+        let record = super::InputRecord::new(super::SourceIndex(0), 0, record);
+        assert_eq!(core.process(0, &[record], &mut state, &mut out).unwrap().records, 1);
+    }
+    assert!(out.is_empty());
+    (core, state)
+}
+
+fn collecting() -> std::sync::Arc<crate::Plan> {
+    let builder = TopologyBuilder::new("p");
+    let options = CollectOptions::timeout_ms(10);
+    let complete = |_: &String, events: &[String]| Ok(events.iter().any(|event| event == "end"));
+    builder
+        .stream::<String, String>("in", "in")
+        .collect_until("collect", options, complete)
+        .to("sink", "out");
+    crate::Plan::new(&builder.build().unwrap(), &|_| Some(1)).unwrap()
+}
+
+fn keys(out: &[super::OutputRecord]) -> Vec<Bytes> {
+    out.iter().map(|output| output.record.key.clone().unwrap()).collect()
+}
+
+#[test]
+fn more_timers_than_a_commit_can_hold_fire_over_several_and_still_before_the_record() {
+    const LARGEST: usize = 10 << 20;
+    let plan = collecting();
+    let (mut core, mut state) = many_due(&plan);
+    let (mut all, mut calls) = (Vec::new(), 0);
+    loop {
+        let record = Record::new("late", "end", 5_000);
+        let record = super::InputRecord::new(super::SourceIndex(0), 0, record);
+        let mut out = Vec::new();
+        let done = core.process(0, &[record], &mut state, &mut out).unwrap();
+        assert!(out.iter().map(super::OutputRecord::bytes).sum::<usize>() < LARGEST);
+        state.commit();
+        all.extend(keys(&out));
+        calls += 1;
+        if done.records == 1 {
+            break;
+        }
+        // what a crash keeps
+        let meta = core.snapshot_meta();
+        core = super::TaskCore::new(&plan, 0, 0).unwrap();
+        core.restore_meta(meta);
+    }
+    assert!(calls > 2, "{calls} calls");
+    let mut expected: Vec<_> = (0..2_000).map(|n| Bytes::from(format!("k{n:04}"))).collect();
+    expected.push("late".into());
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn a_punctuation_says_when_more_timers_are_due() {
+    let (mut core, mut state) = many_due(&collecting());
+    let (mut all, mut more_due, mut calls) = (Vec::new(), true, 0);
+    while more_due {
+        let mut out = Vec::new();
+        let punctuation = super::Punctuation { stream_time_ms: Some(5_000), now_ms: 0 };
+        more_due = core.punctuate(punctuation, &mut state, &mut out).unwrap().more_due;
+        all.extend(keys(&out));
+        calls += 1;
+    }
+    assert_eq!((all.len(), all.is_sorted()), (2_000, true));
+    assert!(calls > 2, "{calls} calls");
+}
