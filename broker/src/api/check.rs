@@ -64,6 +64,14 @@ fn check_batch(bytes: Bytes, max_batch_bytes: usize) -> Result<CheckedBatch> {
         return Err(Error::new(ErrorCode::InvalidArgument, message));
     }
     let found = batch::inspect(&bytes)?;
+    // lookups by time and retention go by the header
+    if !header.has_log_append_time() && found.max_timestamp != header.max_timestamp {
+        let message = format!(
+            "the batch has max timestamp {}, its newest record has {}: send the newest record's",
+            header.max_timestamp, found.max_timestamp
+        );
+        return Err(Error::new(ErrorCode::InvalidArgument, message));
+    }
     match found.reserved_header {
         Some(key) => Err(reserved(&key)),
         None => Ok(CheckedBatch { bytes, header, position: found.position }),
@@ -177,6 +185,15 @@ mod tests {
         bytes.into()
     }
 
+    /// A batch whose header says another newest timestamp than its record has, under a right checksum.
+    fn with_max_timestamp(max_timestamp: i64) -> Bytes {
+        let mut bytes = good().to_vec();
+        bytes[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+        let crc = crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        bytes.into()
+    }
+
     fn crc32c(bytes: &[u8]) -> u32 {
         let mut crc = u32::MAX;
         for byte in bytes {
@@ -221,6 +238,8 @@ mod tests {
             ("transactional", with_attribute(1 << 4), Unsupported),
             ("codec without its block", with_attribute(4), CorruptBatch),
             ("reserved header", batch_of(&[reserved]), InvalidArgument),
+            ("newest record later than said", with_max_timestamp(NOW_MS - 1), InvalidArgument),
+            ("newest record earlier than said", with_max_timestamp(i64::MAX), InvalidArgument),
             ("too large", big, BatchTooLarge),
         ];
         for (name, bytes, code) in cases {

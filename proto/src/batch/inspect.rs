@@ -9,8 +9,10 @@ use crate::record::RESERVED_HEADER_PREFIX;
 use crate::varint::{take_i32, take_i64};
 
 /// What a walk over the records of a batch found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
+    /// Newest of the records' own timestamps; the header may say another.
+    pub max_timestamp: i64,
     /// The source positions of a positioned batch.
     pub position: Option<PositionRange>,
     /// The first header that belongs to the server, beside the position of a positioned batch.
@@ -29,8 +31,9 @@ pub fn inspect(batch: &Bytes) -> Result<Inspection, BatchError> {
     }
     let block = batch.slice(HEADER_BYTES..header.total_bytes);
     let plain = Compression::of_attributes(header.attributes)?.decompress(&block)?;
-    let mut walk =
-        Walk { rest: &plain, index: 0, positioned: header.is_positioned(), found: Inspection::default() };
+    let found = Inspection { max_timestamp: i64::MIN, position: None, reserved_header: None };
+    let (positioned, base_timestamp) = (header.is_positioned(), header.base_timestamp);
+    let mut walk = Walk { rest: &plain, index: 0, positioned, base_timestamp, found };
     for index in 0..header.record_count as usize {
         walk.index = index;
         walk.record()?;
@@ -48,6 +51,7 @@ struct Walk<'a> {
     rest: &'a [u8],
     index: usize,
     positioned: bool,
+    base_timestamp: i64,
     found: Inspection,
 }
 
@@ -81,7 +85,8 @@ impl<'a> Walk<'a> {
         }
         let [_attributes, rest @ ..] = self.rest else { return Err(self.broken("it is empty")) };
         self.rest = rest;
-        let _timestamp_delta = self.int()?;
+        let timestamp = self.base_timestamp.wrapping_add(self.int()?);
+        self.found.max_timestamp = self.found.max_timestamp.max(timestamp);
         if self.int()? != self.index as i64 {
             return Err(self.broken("offset deltas are not dense"));
         }

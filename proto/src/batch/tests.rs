@@ -169,9 +169,10 @@ fn a_walk_finds_the_position_and_the_servers_headers() {
         let mut builder = BatchBuilder::new(codec).producer(1, 0, -1).position(range);
         builder.push(&Record::new("k", "v", 1));
         let found = inspect(&builder.build()).expect("decodes");
-        assert_eq!(found, Inspection { position: Some(range), reserved_header: None });
+        assert_eq!(found, Inspection { max_timestamp: 1, position: Some(range), reserved_header: None });
         let found = inspect(&build(std::slice::from_ref(&reserved), codec)).expect("decodes");
-        assert_eq!(found, Inspection { position: None, reserved_header: Some("sunseo.position".to_owned()) });
+        let reserved_header = Some("sunseo.position".to_owned());
+        assert_eq!(found, Inspection { max_timestamp: 2, position: None, reserved_header });
     }
 }
 
