@@ -17,8 +17,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::ConsumerConfig;
 use crate::client::Client;
-use crate::fake::{FakeTransport, Faults};
 use crate::producer::ProducerConfig;
+use crate::testing::{Faults, MemoryTransport};
 use crate::transport::Transport;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -29,7 +29,7 @@ type Shards = Arc<Mutex<HashMap<String, (i32, Vec<i64>)>>>;
 
 #[derive(Clone)]
 struct Service {
-    fake: FakeTransport,
+    fake: MemoryTransport,
     shards: Shards,
 }
 
@@ -158,8 +158,10 @@ struct Server {
 
 impl Server {
     async fn start(topics: &[(&str, i32)]) -> Self {
-        let service =
-            Service { fake: FakeTransport::new(1, Faults::default(), topics), shards: Shards::default() };
+        let service = Service {
+            fake: MemoryTransport::new(1, Faults::default()).with_topics(topics),
+            shards: Shards::default(),
+        };
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Self { service, address, runtime: None };
         server.serve().await;
@@ -209,9 +211,12 @@ impl Drop for Server {
     }
 }
 
-fn values(fake: &FakeTransport, partition: usize) -> Vec<usize> {
+fn values(fake: &MemoryTransport, partition: usize) -> Vec<usize> {
     let text = |r: Record| String::from_utf8(r.value.expect("value").to_vec()).expect("utf-8");
-    fake.records("orders", partition).into_iter().map(|r| text(r).parse().expect("number")).collect()
+    fake.partition_records("orders", partition)
+        .into_iter()
+        .map(|r| text(r).parse().expect("number"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -319,7 +324,7 @@ async fn a_wrong_address_is_named_with_what_to_do() {
         let error = Client::connect(bad).await.map(drop).expect_err("no address");
         assert_eq!(error.code, ErrorCode::InvalidArgument, "{bad}: {error}");
     }
-    let in_process = Client::new(Arc::new(FakeTransport::new(1, Faults::default(), &[])));
+    let in_process = MemoryTransport::new(1, Faults::default()).client();
     assert_eq!(in_process.query().map(drop).map_err(|error| error.code), Err(ErrorCode::Unsupported));
 }
 

@@ -6,6 +6,7 @@
 //! - [`consumer`]: reads partitions by hand or as a member of a group.
 //! - [`admin`], [`outbox`], [`query`], [`pipelines`]: thin typed calls.
 //! - [`batcher`], [`retry`], [`metadata`]: the pure cores under them.
+//! - `testing` (a feature, for tests): a broker in memory that loses, delays and refuses.
 //!
 //! Not here: anything that touches a disk, and anything the broker decides.
 
@@ -13,10 +14,6 @@ pub mod admin;
 pub mod batcher;
 pub mod client;
 pub mod consumer;
-#[cfg(test)]
-mod fake;
-#[cfg(test)]
-mod fake_groups;
 #[cfg(test)]
 mod grpc_tests;
 pub mod grpc_transport;
@@ -28,6 +25,8 @@ pub mod positioned;
 pub mod producer;
 pub mod query;
 pub mod retry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod transport;
 
 pub use admin::{Admin, NewTopic};

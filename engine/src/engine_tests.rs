@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sunseo_client::Client;
+use sunseo_client::testing::MemoryTransport;
 use sunseo_proto::clock::ManualClock;
 use sunseo_proto::{ErrorCode, Record, v1};
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::config::{DeployOptions, EngineConfig};
 use crate::dsl::{CollectOptions, TopologyBuilder};
 use crate::engine::Engine;
-use crate::testing::{Faults, MemoryTransport};
+use crate::testing;
 use crate::topology::Topology;
 
 const DAY: &str = "day";
@@ -47,7 +47,7 @@ fn topology() -> Topology {
 }
 
 fn broker(seed: u64) -> MemoryTransport {
-    MemoryTransport::new(seed).with_topics(&[("events", 3), ("counts", 2), ("summaries", 2), ("dead", 1)])
+    testing::broker(seed, &[("events", 3), ("counts", 2), ("summaries", 2), ("dead", 1)])
 }
 
 fn config(dir: &TempDir) -> EngineConfig {
@@ -64,7 +64,7 @@ fn config(dir: &TempDir) -> EngineConfig {
 }
 
 async fn start(transport: &MemoryTransport, dir: &TempDir) -> Engine {
-    let client = Client::new(Arc::new(transport.clone()));
+    let client = transport.client();
     let engine = Engine::start(config(dir), client, Arc::new(ManualClock::new(1_000))).await.expect("starts");
     engine.deploy(topology(), DeployOptions::default()).await.expect("deploys");
     engine
@@ -226,7 +226,7 @@ async fn killed_again_and_again(seed: u64) {
     let what = format!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let transport = broker(seed);
-    transport.broker().faults = Faults::many();
+    transport.broker().faults = testing::faults();
     let mut dir = TempDir::new().expect("a folder");
     // kept: the databases share their threads, and one whose folder is gone would hold up the others with failing flushes
     let mut former = Vec::new();
@@ -330,7 +330,7 @@ async fn a_reset_reads_everything_again_and_what_it_emits_is_not_taken_for_a_rep
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queries_during_processing_see_each_task_exactly_at_a_commit() {
     let (transport, dir) = (broker(6), TempDir::new().expect("a folder"));
-    let client = Client::new(Arc::new(transport.clone()));
+    let client = transport.client();
     let engine =
         Engine::start(config(&dir), client, Arc::new(ManualClock::new(1_000))).await.expect("starts");
     let builder = TopologyBuilder::new(DAY);
@@ -387,7 +387,7 @@ async fn a_topology_whose_state_does_not_fit_is_refused_unless_it_may_begin_anew
         builder.build().expect("a topology")
     };
     let dir = reopened(&dir);
-    let client = Client::new(Arc::new(transport.clone()));
+    let client = transport.client();
     let engine =
         Engine::start(config(&dir), client, Arc::new(ManualClock::new(1_000))).await.expect("starts");
     let refused = engine.deploy(changed(), DeployOptions::default()).await.expect_err("state does not fit");
@@ -403,7 +403,7 @@ async fn a_topology_whose_state_does_not_fit_is_refused_unless_it_may_begin_anew
 async fn time_outs_fire_by_the_wall_clock_and_when_an_input_is_idle() {
     let (transport, dir) = (broker(8), TempDir::new().expect("a folder"));
     let clock = Arc::new(ManualClock::new(1_000));
-    let client = Client::new(Arc::new(transport.clone()));
+    let client = transport.client();
     let engine = Engine::start(config(&dir), client, Arc::clone(&clock) as _).await.expect("starts");
     let builder = TopologyBuilder::new(DAY).idle_after_ms(500);
     let events = builder.stream::<String, String>("events", "events");
@@ -445,7 +445,7 @@ impl sunseo_proto::clock::Clock for BrokenClock {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_panics_is_told_as_failed_and_resumed() {
     let (transport, dir) = (broker(9), TempDir::new().expect("a folder"));
-    let (client, clock) = (Client::new(Arc::new(transport.clone())), Arc::new(BrokenClock::default()));
+    let (client, clock) = (transport.client(), Arc::new(BrokenClock::default()));
     let engine = Engine::start(config(&dir), client, Arc::clone(&clock) as _).await.expect("starts");
     engine.deploy(topology(), DeployOptions::default()).await.expect("deploys");
     clock.0.store(true, std::sync::atomic::Ordering::SeqCst);

@@ -10,19 +10,19 @@ use sunseo_proto::{ErrorCode, Header, Record};
 
 use super::{ConsumedRecord, Consumer, ConsumerConfig, OutOfRangePolicy, StartFrom, Subscription};
 use crate::client::Client;
-use crate::fake::{FakeTransport, Faults};
+use crate::testing::{Faults, MemoryTransport};
 
 const WAIT: Duration = Duration::from_secs(1);
 
-fn fake(seed: u64, faults: Faults, partitions: i32) -> (FakeTransport, Client) {
-    let fake = FakeTransport::new(seed, faults, &[("orders", partitions)]);
-    (fake.clone(), Client::new(Arc::new(fake)))
+fn fake(seed: u64, faults: Faults, partitions: i32) -> (MemoryTransport, Client) {
+    let fake = MemoryTransport::new(seed, faults).with_topics(&[("orders", partitions)]);
+    (fake.clone(), fake.client())
 }
 
 /// Appends batches of ten records whose value and timestamp are their offset.
-fn fill(fake: &FakeTransport, partition: usize, batches: i64) {
+fn fill(fake: &MemoryTransport, partition: usize, batches: i64) {
     let mut broker = fake.broker();
-    let partition = &mut broker.topics.get_mut("orders").expect("topic")[partition];
+    let partition = broker.partition("orders", partition);
     for _ in 0..batches {
         let mut builder = BatchBuilder::new(Compression::Lz4);
         for n in 0..10 {
@@ -114,7 +114,7 @@ async fn seek_pause_and_resume_move_what_is_handed_out() {
 async fn a_lost_position_is_an_error_that_names_the_choices_or_follows_the_policy() {
     let (fake, client) = fake(1, Faults::default(), 1);
     fill(&fake, 0, 10);
-    fake.broker().topics.get_mut("orders").expect("topic")[0].start = 50;
+    fake.broker().partition("orders", 0).start = 50;
     let config = |policy| {
         let mut config = ConsumerConfig::partitions([("orders", 0)]).from(StartFrom::Offset(3));
         config.on_out_of_range = policy;
@@ -137,7 +137,7 @@ async fn a_damaged_batch_is_told_after_the_records_before_it() {
     fill(&fake, 0, 2);
     {
         let mut broker = fake.broker();
-        let batch = &mut broker.topics.get_mut("orders").expect("topic")[0].batches[1];
+        let batch = &mut broker.partition("orders", 0).batches[1];
         let mut bytes = batch.to_vec();
         *bytes.last_mut().expect("bytes") ^= 1;
         *batch = bytes.into();
@@ -157,7 +157,7 @@ async fn headers_of_the_server_are_not_handed_out() {
     let range = PositionRange::new(4, 4).expect("valid");
     let mut builder = BatchBuilder::new(Compression::None).producer(1, 0, -1).position(range);
     builder.push(&record);
-    fake.broker().topics.get_mut("orders").expect("topic")[0].append(&builder.build(), usize::MAX);
+    fake.broker().partition("orders", 0).append(&builder.build(), usize::MAX);
     let mut consumer = client.consumer(ConsumerConfig::topics(["orders"])).await.expect("starts");
     assert_eq!(read(&mut consumer, 1).await[0].record.headers, record.headers);
 }

@@ -1,18 +1,16 @@
 //! Scenarios over a broker that loses, delays and refuses, with a source that crashes and repeats itself.
 
-use std::sync::Arc;
-
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sunseo_proto::{ErrorCode, Record};
 
 use super::{Appended, PartitionAppend, PositionedConfig};
 use crate::client::Client;
-use crate::fake::{FakeTransport, Faults};
+use crate::testing::{Faults, MemoryTransport};
 
-fn fake(seed: u64, faults: Faults) -> (FakeTransport, Client) {
-    let fake = FakeTransport::new(seed, faults, &[("orders", 3)]);
-    (fake.clone(), Client::new(Arc::new(fake)))
+fn fake(seed: u64, faults: Faults) -> (MemoryTransport, Client) {
+    let fake = MemoryTransport::new(seed, faults).with_topics(&[("orders", 3)]);
+    (fake.clone(), fake.client())
 }
 
 fn config() -> PositionedConfig {
@@ -24,9 +22,12 @@ fn source(positions: std::ops::Range<i64>) -> Vec<(i64, Record)> {
     positions.map(|p| (p * 3, Record::new("key", (p * 3).to_string(), 0))).collect()
 }
 
-fn values(fake: &FakeTransport, partition: usize) -> Vec<i64> {
+fn values(fake: &MemoryTransport, partition: usize) -> Vec<i64> {
     let text = |r: Record| String::from_utf8(r.value.expect("value").to_vec()).expect("utf-8");
-    fake.records("orders", partition).into_iter().map(|r| text(r).parse().expect("number")).collect()
+    fake.partition_records("orders", partition)
+        .into_iter()
+        .map(|r| text(r).parse().expect("number"))
+        .collect()
 }
 
 fn everywhere(positions: std::ops::Range<i64>) -> Vec<PartitionAppend> {
@@ -46,7 +47,7 @@ async fn reopen(client: &Client) -> super::PositionedProducer {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_repeats_itself_lands_each_record_once_and_in_order() {
     for seed in 0..150 {
-        let (fake, client) = fake(seed, Faults::many());
+        let (fake, client) = fake(seed, Faults::each(10));
         let mut rng = StdRng::seed_from_u64(seed);
         let mut producer = reopen(&client).await;
         let mut from = 0;
@@ -72,7 +73,7 @@ async fn a_source_that_repeats_itself_lands_each_record_once_and_in_order() {
 #[tokio::test(start_paused = true)]
 async fn concurrent_appends_to_a_partition_take_turns() {
     for seed in 0..50 {
-        let (fake, client) = fake(seed, Faults::many());
+        let (fake, client) = fake(seed, Faults::each(10));
         let producer = reopen(&client).await;
         let calls = (0..6).map(|n| {
             let producer = producer.clone();
@@ -125,6 +126,6 @@ async fn an_error_is_told_per_partition() {
     let results = producer.append_many(parts).await;
     let codes: Vec<_> =
         results.into_iter().map(|result| result.map(|a| a.appended).map_err(|e| e.code)).collect();
-    assert_eq!(codes, [Ok(3), Err(ErrorCode::UnknownTopic), Err(ErrorCode::InvalidArgument)]);
+    assert_eq!(codes, [Ok(3), Err(ErrorCode::UnknownPartition), Err(ErrorCode::InvalidArgument)]);
     assert_eq!(values(&fake, 2), Vec::<i64>::new());
 }

@@ -1,19 +1,18 @@
 //! Scenarios over a broker that loses, delays and refuses.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sunseo_proto::{ErrorCode, Record};
 
 use super::{Ack, ProducerConfig};
 use crate::client::Client;
-use crate::fake::{FakeTransport, Faults};
+use crate::testing::{Faults, MemoryTransport};
 
 const PARTITIONS: i32 = 3;
 
-fn fake(seed: u64, faults: Faults) -> (FakeTransport, Client) {
-    let fake = FakeTransport::new(seed, faults, &[("orders", PARTITIONS)]);
-    (fake.clone(), Client::new(Arc::new(fake)))
+fn fake(seed: u64, faults: Faults) -> (MemoryTransport, Client) {
+    let fake = MemoryTransport::new(seed, faults).with_topics(&[("orders", PARTITIONS)]);
+    (fake.clone(), fake.client())
 }
 
 fn small_batches() -> ProducerConfig {
@@ -25,9 +24,12 @@ fn record(n: usize) -> Record {
     Record::new("key", n.to_string(), 0)
 }
 
-fn numbers(fake: &FakeTransport, partition: i32) -> Vec<usize> {
+fn numbers(fake: &MemoryTransport, partition: i32) -> Vec<usize> {
     let text = |r: Record| String::from_utf8(r.value.expect("value").to_vec()).expect("utf-8");
-    fake.records("orders", partition as usize).into_iter().map(|r| text(r).parse().expect("number")).collect()
+    fake.partition_records("orders", partition as usize)
+        .into_iter()
+        .map(|r| text(r).parse().expect("number"))
+        .collect()
 }
 
 async fn send(client: &Client, config: ProducerConfig, per_partition: usize) -> Vec<(i32, usize, Ack)> {
@@ -48,7 +50,7 @@ async fn send(client: &Client, config: ProducerConfig, per_partition: usize) -> 
 #[tokio::test(start_paused = true)]
 async fn every_record_lands_once_and_in_order_whatever_gets_lost() {
     for seed in 0..150 {
-        let (fake, client) = fake(seed, Faults::many());
+        let (fake, client) = fake(seed, Faults::each(10));
         let config = ProducerConfig { delivery_timeout: Duration::from_secs(100_000), ..small_batches() };
         let acks = send(&client, config, 60).await;
         for partition in 0..PARTITIONS {
@@ -140,7 +142,7 @@ async fn what_cannot_be_sent_is_refused_with_its_remedy() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_makes_send_wait_and_a_dropped_producer_still_delivers() {
-    let (fake, client) = fake(7, Faults::many());
+    let (fake, client) = fake(7, Faults::each(10));
     let config = ProducerConfig { buffer_bytes: 300, ..small_batches() };
     let producer = client.producer(config).expect("valid");
     let mut acks = Vec::new();
@@ -160,7 +162,7 @@ async fn a_partition_that_grew_is_found() {
     let (fake, client) = fake(3, Faults::default());
     let producer = client.producer(small_batches()).expect("valid");
     producer.send("orders", record(0)).await.expect("queued").await.expect("lands");
-    fake.broker().topics.get_mut("orders").expect("topic").push(crate::fake::Partition::default());
+    fake.make_topic("orders", PARTITIONS as usize + 1, 0);
     let ack = producer.send_to("orders", Some(PARTITIONS), record(1)).await.expect("queued");
     assert_eq!(ack.await.expect("lands").offset, 0);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sunseo_client::Client;
 use sunseo_client::positioned::PositionedConfig;
+use sunseo_client::testing::MemoryTransport;
 use sunseo_proto::{ErrorCode, Record};
 
 use super::commit::{Commit, CommitHead, Output};
@@ -13,10 +14,10 @@ use super::forward::{Forwarder, Outputs};
 use super::input::{Input, Inputs};
 use super::log::{self, LogPlace, TaskLog};
 use crate::task::SourceIndex;
-use crate::testing::{Faults, MemoryTransport};
+use crate::testing;
 
 fn client(transport: &MemoryTransport) -> Client {
-    Client::new(Arc::new(transport.clone()))
+    transport.client()
 }
 
 fn place() -> LogPlace {
@@ -66,8 +67,8 @@ async fn found(client: &Client, end: i64) -> Vec<i64> {
 #[tokio::test]
 async fn a_task_log_holds_every_durable_commit_once_and_in_order_whatever_gets_lost() {
     for seed in 0..6 {
-        let transport = MemoryTransport::new(seed).with_topics(&[("log", 1)]);
-        transport.broker().faults = Faults::many();
+        let transport = testing::broker(seed, &[("log", 1)]);
+        transport.broker().faults = testing::faults();
         let client = client(&transport);
         let mut durable = 0;
         for incarnation in 0..4 {
@@ -95,7 +96,7 @@ async fn a_task_log_holds_every_durable_commit_once_and_in_order_whatever_gets_l
 
 #[tokio::test]
 async fn an_earlier_incarnation_is_fenced_by_the_first_record_of_a_later_one() {
-    let transport = MemoryTransport::new(1).with_topics(&[("log", 1)]);
+    let transport = testing::broker(1, &[("log", 1)]);
     let client = client(&transport);
     let mut old = begin(&client).await;
     let _new = begin(&client).await;
@@ -108,8 +109,8 @@ async fn an_earlier_incarnation_is_fenced_by_the_first_record_of_a_later_one() {
 #[tokio::test]
 async fn outputs_land_once_and_in_order_however_often_they_are_forwarded() {
     for seed in 0..6 {
-        let transport = MemoryTransport::new(seed).with_topics(&[("out", 3)]);
-        transport.broker().faults = Faults::many();
+        let transport = testing::broker(seed, &[("out", 3)]);
+        transport.broker().faults = testing::faults();
         let client = client(&transport);
         let mut known = 0;
         for incarnation in 0..6 {
@@ -140,7 +141,7 @@ async fn outputs_land_once_and_in_order_however_often_they_are_forwarded() {
 
 #[tokio::test]
 async fn inputs_come_in_the_order_of_time_and_the_positions_of_batches_do_not_show() {
-    let transport = MemoryTransport::new(1).with_topics(&[("a", 1), ("b", 1)]);
+    let transport = testing::broker(1, &[("a", 1), ("b", 1)]);
     for n in 0..50_i64 {
         transport.put("a", &Record::new("k", "a", n * 3));
         transport.put("b", &Record::new("k", "b", n * 2));

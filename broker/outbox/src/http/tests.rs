@@ -1,14 +1,15 @@
 //! Each refusal has its status, and says how to go on.
 
 use serde_json::{Value, json};
+use sunseo_client::testing::{Faults, MemoryTransport};
 use sunseo_proto::ErrorCode;
 
 use super::{Answer, Push};
-use crate::testing::{App, FakeTransport, Faults, header, start};
+use crate::testing::{App, broker, event_ids, header, start};
 use crate::{Outbox, http};
 
-fn fake() -> FakeTransport {
-    FakeTransport::new(1, Faults::default())
+fn fake() -> MemoryTransport {
+    broker(1, Faults::default())
 }
 
 fn event(sequence: i64) -> Value {
@@ -70,7 +71,7 @@ async fn each_refusal_has_its_status() {
     outbox.shutdown().await;
     let stopped = push(&outbox, Some(new), json!([event(2)])).await;
     assert_eq!((stopped.status, stopped.retry_after_s), (503, Some(1)));
-    assert_eq!(fake.ids("delivery"), ["e1"]);
+    assert_eq!(event_ids(&fake, "delivery"), ["e1"]);
 }
 
 #[test]

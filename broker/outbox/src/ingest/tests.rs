@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use sunseo_client::testing::{Faults, MemoryTransport};
 use sunseo_client::{Client, PushConfig};
 use sunseo_proto::{ErrorCode, v1};
 
-use crate::testing::{FakeTransport, Faults, header, start, start_with};
+use crate::testing::{broker, event_ids, faults, header, start, start_with};
 use crate::{Outbox, OutboxConfig};
 
 fn event(sequence: i64) -> v1::OutboxEvent {
@@ -36,11 +37,11 @@ fn code(response: &v1::IngestResponse) -> &str {
     response.error.as_ref().map_or("", |error| error.code.as_str())
 }
 
-fn fake() -> FakeTransport {
-    FakeTransport::new(1, Faults::default())
+fn fake() -> MemoryTransport {
+    broker(1, Faults::default())
 }
 
-async fn opened(fake: &FakeTransport) -> (Outbox, i32) {
+async fn opened(fake: &MemoryTransport) -> (Outbox, i32) {
     let outbox = start(fake).await;
     let epoch = outbox.open("app", "s").await.unwrap().epoch;
     (outbox, epoch)
@@ -51,9 +52,9 @@ async fn accepted(outbox: &Outbox) -> i64 {
 }
 
 /// Every event once, and those of a key in sequence.
-fn check(fake: &FakeTransport, through: i64, context: &str) {
+fn check(fake: &MemoryTransport, through: i64, context: &str) {
     let expected: Vec<_> = (1..=through).map(|sequence| format!("e{sequence:04}")).collect();
-    assert_eq!(fake.ids("delivery"), expected, "{context}");
+    assert_eq!(event_ids(fake, "delivery"), expected, "{context}");
     for records in fake.records("delivery") {
         for key in 0..7 {
             let key = format!("d{key}");
@@ -257,7 +258,7 @@ async fn shards_do_not_wait_for_each_other() {
 }
 
 /// Pushes ahead, and after an error goes on where the server stands.
-async fn pusher(fake: &FakeTransport, seed: u64, through: i64) {
+async fn pusher(fake: &MemoryTransport, seed: u64, through: i64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let config = OutboxConfig { ingest_deadline: Duration::from_millis(150), ..OutboxConfig::default() };
     let restart = || async {
@@ -327,7 +328,7 @@ async fn pusher(fake: &FakeTransport, seed: u64, through: i64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replayed_pushes_and_restarts_leave_every_event_once() {
     for seed in 0..10 {
-        let fake = FakeTransport::new(seed, Faults::many());
+        let fake = broker(seed, faults());
         pusher(&fake, seed, 120).await;
         fake.calm();
         check(&fake, 120, &format!("seed {seed}"));
@@ -345,7 +346,7 @@ impl Drop for Server {
     }
 }
 
-async fn serve(fake: &FakeTransport, port: u16) -> (u16, Server) {
+async fn serve(fake: &MemoryTransport, port: u16) -> (u16, Server) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (fake, (bound, port_of)) = (fake.clone(), tokio::sync::oneshot::channel());
     runtime.spawn(async move {
@@ -370,7 +371,7 @@ async fn serve(fake: &FakeTransport, port: u16) -> (u16, Server) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_client_pushes_over_grpc_through_kills_of_the_server() {
-    let fake = FakeTransport::new(5, Faults { lose_answer: 5, lose_request: 5, ..Faults::default() });
+    let fake = broker(5, Faults { lose_answer: 5, lose_request: 5, ..Faults::default() });
     let (port, mut server) = serve(&fake, 0).await;
     let client = Client::connect(format!("127.0.0.1:{port}")).await.unwrap();
     let mut pusher = loop {

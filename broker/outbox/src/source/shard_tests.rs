@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sunseo_client::testing::Faults;
 use sunseo_proto::clock::ManualClock;
 
 use super::Context;
@@ -11,7 +12,7 @@ use crate::checkpoint::Checkpoints;
 use crate::definition::Definition;
 use crate::row::{Column, RawRow, Value};
 use crate::sqlite::reader::TableRows;
-use crate::testing::{App, FakeTransport, Faults};
+use crate::testing::{App, broker};
 
 fn rows() -> TableRows {
     let mut row = RawRow { rowid: 1, ..RawRow::default() };
@@ -24,7 +25,7 @@ fn rows() -> TableRows {
 
 #[tokio::test]
 async fn nothing_is_sent_to_a_topic_before_its_pin_is_written_down_also_when_the_first_note_fails() {
-    let (fake, app) = (FakeTransport::new(1, Faults::default()), App::new(1));
+    let (fake, app) = (broker(1, Faults::default()), App::new(1));
     let (checkpoints, ledger, writer) = Checkpoints::open(&fake.client()).await.unwrap();
     let clock = Arc::new(ManualClock::new(1));
     let context = Context::new(OutboxConfig::default(), fake.client(), clock, (checkpoints, ledger));

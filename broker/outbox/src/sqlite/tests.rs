@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use sunseo_client::testing::Faults;
 use sunseo_proto::{ErrorCode, v1};
 
 use super::connection::preflight;
 use crate::definition::Definition;
-use crate::testing::{App, FakeTransport, Faults, OUTBOX_COLUMNS, start};
+use crate::testing::{App, OUTBOX_COLUMNS, broker, start};
 
 type Change = fn(&App, &mut v1::SourceDefinition);
 
@@ -84,7 +85,7 @@ const REFUSED: &[(&str, Change, &[&str])] = &[
 #[tokio::test]
 async fn what_cannot_be_read_correctly_is_refused_and_nothing_is_published() {
     for (what, change, said) in REFUSED {
-        let (fake, app) = (FakeTransport::new(1, Faults::default()), App::new(1));
+        let (fake, app) = (broker(1, Faults::default()), App::new(1));
         app.insert("outbox_0", "a", "k");
         let mut definition = app.definition();
         change(&app, &mut definition);
@@ -95,7 +96,7 @@ async fn what_cannot_be_read_correctly_is_refused_and_nothing_is_published() {
             assert!(error.message.contains(part), "{what}: {part:?} is not in: {}", error.message);
         }
         assert!(outbox.list().await.is_empty(), "{what}");
-        assert!(fake.topic_names().is_empty(), "{what}");
+        assert!(fake.topic_names().iter().all(|name| name.starts_with("__")), "{what}");
     }
 }
 

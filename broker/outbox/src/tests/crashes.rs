@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use sunseo_client::testing::{Faults, MemoryTransport};
 
 use super::{committed, published, wait_positions};
 use crate::OutboxConfig;
-use crate::testing::{App, FakeTransport, Faults, start, start_with};
+use crate::testing::{App, broker, faults, start, start_with};
 
 /// Starts until the broker lets it.
-async fn start_over(fake: &FakeTransport, batch_rows: usize) -> crate::Outbox {
+async fn start_over(fake: &MemoryTransport, batch_rows: usize) -> crate::Outbox {
     let config = OutboxConfig { batch_rows, ..OutboxConfig::default() };
     loop {
         if let Ok(outbox) = start_with(fake, config.clone()).await {
@@ -40,7 +41,7 @@ fn last_keys(app: &App) -> i64 {
 async fn restarts_at_any_moment_leave_each_committed_row_once_and_in_order() {
     for seed in 0..12 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let (fake, app) = (FakeTransport::new(seed, Faults::many()), App::new(3));
+        let (fake, app) = (broker(seed, faults()), App::new(3));
         let mut next = 0;
         write_some(&app, &mut rng, &mut next);
         let mut outbox = start_over(&fake, 7).await;
@@ -65,7 +66,7 @@ async fn restarts_at_any_moment_leave_each_committed_row_once_and_in_order() {
 async fn a_topic_that_grows_between_crash_and_repeat_gets_no_row_twice() {
     for seed in 0..5 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let (fake, app) = (FakeTransport::new(seed, Faults::default()), App::new(1));
+        let (fake, app) = (broker(seed, Faults::default()), App::new(1));
         // no note is written behind the first one, so everything is read and sent again after the crash
         let config = OutboxConfig { batch_rows: 5, ..OutboxConfig::default() };
         let outbox = crate::Outbox::start(
@@ -96,7 +97,7 @@ async fn a_topic_that_grows_between_crash_and_repeat_gets_no_row_twice() {
 
 #[tokio::test]
 async fn of_two_outboxes_the_older_one_stops() {
-    let (fake, app) = (FakeTransport::new(3, Faults::default()), App::new(2));
+    let (fake, app) = (broker(3, Faults::default()), App::new(2));
     let older = start(&fake).await;
     older.add(app.definition()).await.unwrap();
     app.insert("outbox_0", "a", "d0");

@@ -7,7 +7,9 @@ mod trouble;
 
 use std::collections::BTreeMap;
 
-use crate::testing::{App, FakeTransport, header};
+use sunseo_client::testing::MemoryTransport;
+
+use crate::testing::{App, header};
 use crate::{Outbox, testing};
 
 /// Ids by key, in commit order, as the database has them.
@@ -28,7 +30,7 @@ fn committed(app: &App) -> BTreeMap<String, Vec<String>> {
 }
 
 /// Ids by key, in log order; a key that stands in two partitions is told.
-fn published(fake: &FakeTransport, topic: &str) -> BTreeMap<String, Vec<String>> {
+fn published(fake: &MemoryTransport, topic: &str) -> BTreeMap<String, Vec<String>> {
     let mut keys = BTreeMap::<String, (usize, Vec<String>)>::new();
     for (partition, records) in fake.records(topic).into_iter().enumerate() {
         for record in records {
@@ -41,11 +43,11 @@ fn published(fake: &FakeTransport, topic: &str) -> BTreeMap<String, Vec<String>>
     keys.into_iter().map(|(key, (_, ids))| (key, ids)).collect()
 }
 
-fn count(fake: &FakeTransport, topic: &str) -> usize {
+fn count(fake: &MemoryTransport, topic: &str) -> usize {
     fake.all(topic).len()
 }
 
-async fn wait_for(fake: &FakeTransport, topic: &str, records: usize) {
+async fn wait_for(fake: &MemoryTransport, topic: &str, records: usize) {
     testing::until(&format!("{records} records"), || count(fake, topic) >= records).await;
 }
 

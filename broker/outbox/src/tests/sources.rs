@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
+use sunseo_client::testing::{Faults, MemoryTransport};
 use sunseo_proto::v1;
 
 use super::{committed, count, published, wait_for, wait_positions};
-use crate::testing::{App, FakeTransport, Faults, header, insert, start};
+use crate::testing::{App, broker, event_ids, header, insert, start};
 
-fn fake() -> FakeTransport {
-    FakeTransport::new(1, Faults::default())
+fn fake() -> MemoryTransport {
+    broker(1, Faults::default())
 }
 
 #[tokio::test]
@@ -81,7 +82,7 @@ async fn what_is_rolled_back_is_never_published() {
     app.sql("BEGIN IMMEDIATE;");
     app.sql(&row("late"));
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(!fake.ids("delivery").contains(&"late".to_owned()));
+    assert!(!event_ids(&fake, "delivery").contains(&"late".to_owned()));
     app.sql("ROLLBACK;");
     app.insert("outbox_0", "last", "k");
     wait_for(&fake, "delivery", 5).await;

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use sunseo_client::testing::{Faults, MemoryTransport};
 use sunseo_proto::{ErrorCode, v1};
 
 use super::{committed, count, published, wait_for, wait_positions};
 use crate::Outbox;
-use crate::testing::{App, FakeTransport, Faults, header, start};
+use crate::testing::{App, broker, event_ids, faults, header, start};
 
-fn fake() -> FakeTransport {
-    FakeTransport::new(1, Faults::default())
+fn fake() -> MemoryTransport {
+    broker(1, Faults::default())
 }
 
 async fn wait_state(outbox: &Outbox, state: &str) -> v1::SourceStatus {
@@ -51,7 +52,7 @@ async fn a_bad_row_stops_its_shard_only_until_it_is_mended() {
         assert!(why.contains(part), "{part}: {why}");
     }
     tokio::time::sleep(Duration::from_millis(30)).await;
-    assert_eq!(fake.ids("delivery"), ["a", "other"]);
+    assert_eq!(event_ids(&fake, "delivery"), ["a", "other"]);
     app.sql("UPDATE outbox_0 SET headers = NULL WHERE id = 'bad'");
     outbox.resume("orders").await.unwrap();
     wait_for(&fake, "delivery", 4).await;
@@ -68,7 +69,7 @@ async fn a_quarantined_row_goes_to_the_dead_letters_and_is_counted() {
     app.sql(BAD);
     app.insert("outbox_0", "c", "k");
     wait_positions(&outbox, "orders", 3).await;
-    assert_eq!(fake.ids("delivery"), ["a", "c"]);
+    assert_eq!(event_ids(&fake, "delivery"), ["a", "c"]);
     let letters = fake.all("orders.dead-letter");
     assert_eq!(letters.len(), 1);
     let says = |key| header(&letters[0], key);
@@ -84,7 +85,7 @@ async fn a_quarantined_row_goes_to_the_dead_letters_and_is_counted() {
 #[tokio::test]
 async fn quarantined_rows_survive_crashes_once_each() {
     for seed in 0..4 {
-        let (fake, app) = (FakeTransport::new(seed, Faults::many()), App::new(1));
+        let (fake, app) = (broker(seed, faults()), App::new(1));
         let mut outbox = start(&fake).await;
         while outbox.add(quarantine(&app)).await.is_err() {}
         for n in 0..60 {
@@ -103,8 +104,8 @@ async fn quarantined_rows_survive_crashes_once_each() {
         let ids = |bad: bool| {
             (0..60).filter(|n| (n % 3 == 0) == bad).map(|n| format!("e{n:02}")).collect::<Vec<_>>()
         };
-        assert_eq!(fake.ids("delivery"), ids(false), "seed {seed}");
-        assert_eq!(fake.ids("orders.dead-letter"), ids(true), "seed {seed}");
+        assert_eq!(event_ids(&fake, "delivery"), ids(false), "seed {seed}");
+        assert_eq!(event_ids(&fake, "orders.dead-letter"), ids(true), "seed {seed}");
     }
 }
 
@@ -180,10 +181,10 @@ async fn a_topic_that_is_deleted_is_made_again() {
     outbox.add(app.definition()).await.unwrap();
     app.insert("outbox_0", "a", "k");
     wait_positions(&outbox, "orders", 1).await;
-    fake.delete_topic("delivery");
+    fake.remove_topic("delivery");
     app.insert("outbox_0", "b", "k");
     wait_positions(&outbox, "orders", 2).await;
-    assert_eq!(fake.ids("delivery"), ["b"]);
+    assert_eq!(event_ids(&fake, "delivery"), ["b"]);
     let found = outbox.verify("orders").await.unwrap();
     assert_eq!((found.published, found.missing), (1, 1), "{found:?}");
 }
@@ -230,7 +231,7 @@ async fn another_database_under_the_same_path_stops_the_source() {
         for part in [said, "outbox_0", "another name"] {
             assert!(error.message.contains(part), "{what}: {part}: {}", error.message);
         }
-        assert_eq!(fake.ids("delivery"), ["e0", "e1", "e2"], "{what}");
+        assert_eq!(event_ids(&fake, "delivery"), ["e0", "e1", "e2"], "{what}");
     }
 }
 
@@ -250,7 +251,7 @@ async fn a_database_that_is_replaced_while_it_is_read_is_noticed() {
     std::fs::rename(app.path().with_extension("new"), app.path()).unwrap();
     let error = wait_state(&outbox, "stopped").await.error.unwrap();
     assert!(error.code == "SOURCE_DIVERGED" || error.code == "SOURCE_UNREADABLE", "{error:?}");
-    assert_eq!(fake.ids("delivery"), ["e0", "e1", "e2"]);
+    assert_eq!(event_ids(&fake, "delivery"), ["e0", "e1", "e2"]);
 }
 
 #[tokio::test]
@@ -288,7 +289,7 @@ async fn a_table_that_is_made_again_in_one_transaction_is_noticed_however_many_r
     let error = wait_state(&outbox, "stopped").await.error.unwrap();
     assert_eq!(error.code, "SOURCE_DIVERGED");
     assert!(error.message.contains("row 3"), "{}", error.message);
-    assert_eq!(fake.ids("delivery"), ["e0", "e1", "e2"]);
+    assert_eq!(event_ids(&fake, "delivery"), ["e0", "e1", "e2"]);
 }
 
 #[tokio::test]

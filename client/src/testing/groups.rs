@@ -1,4 +1,4 @@
-//! The group rules of the fake broker: targets set by the test, a partition is granted only when nobody else holds it.
+//! The group rules of the broker in memory: targets set by the test, a partition is granted only when nobody else holds it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,7 +16,7 @@ struct Member {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Groups {
+pub struct Groups {
     /// What each instance should own in the end.
     targets: HashMap<String, Owned>,
     members: BTreeMap<String, Member>,
@@ -24,26 +24,24 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    pub(crate) fn target(
-        &mut self,
-        instance: &str,
-        partitions: impl IntoIterator<Item = (&'static str, i32)>,
-    ) {
+    /// What an instance should own in the end.
+    pub fn target(&mut self, instance: &str, partitions: impl IntoIterator<Item = (&'static str, i32)>) {
         let owned = partitions.into_iter().map(|(topic, partition)| (topic.to_owned(), partition)).collect();
         self.targets.insert(instance.to_owned(), owned);
     }
 
     /// Removes a member as its session would.
-    pub(crate) fn expel(&mut self, instance: &str) {
+    pub fn expel(&mut self, instance: &str) {
         self.members.retain(|_, member| member.instance != instance);
     }
 
-    pub(crate) fn holders(&self) -> Vec<(String, Vec<i32>)> {
+    /// Every member's instance and the partitions that it holds.
+    pub fn holders(&self) -> Vec<(String, Vec<i32>)> {
         let held = |member: &Member| member.held.iter().map(|(_, partition)| *partition).collect();
         self.members.values().map(|member| (member.instance.clone(), held(member))).collect()
     }
 
-    pub(crate) fn heartbeat(
+    pub(super) fn heartbeat(
         &mut self,
         request: v1::GroupHeartbeatRequest,
     ) -> Result<v1::GroupHeartbeatResponse> {
@@ -81,7 +79,7 @@ impl Groups {
         })
     }
 
-    pub(crate) fn commit(&mut self, request: v1::CommitOffsetsRequest) -> Result<v1::CommitOffsetsResponse> {
+    pub(super) fn commit(&mut self, request: v1::CommitOffsetsRequest) -> Result<v1::CommitOffsetsResponse> {
         let member = self.members.get(&request.member_id);
         if member.is_none_or(|member| member.epoch != request.member_epoch) {
             return Err(Error::new(ErrorCode::FencedMember, "scripted: not the current epoch"));
@@ -93,7 +91,7 @@ impl Groups {
         Ok(v1::CommitOffsetsResponse { results: results.collect() })
     }
 
-    pub(crate) fn committed(&self, request: v1::FetchOffsetsRequest) -> v1::FetchOffsetsResponse {
+    pub(super) fn committed(&self, request: v1::FetchOffsetsRequest) -> v1::FetchOffsetsResponse {
         let offsets = request.partitions.into_iter().map(|tp| {
             let offset = self.offsets.get(&(tp.topic.clone(), tp.partition)).copied().unwrap_or(-1);
             v1::OffsetCommit { topic: tp.topic, partition: tp.partition, offset, metadata: String::new() }
