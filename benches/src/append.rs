@@ -14,6 +14,7 @@ use crate::measure::{Variant, compare};
 const PARTITIONS: i32 = 16;
 /// Group commits per call.
 const SYNCS: usize = 20;
+const MIDDLE_BYTES: usize = 256 << 10;
 const LARGE_BYTES: usize = 4 << 20;
 const SMALL_BYTES: usize = 1 << 10;
 
@@ -23,6 +24,7 @@ pub fn run() {
         return;
     };
     small(&dir);
+    middle(&dir);
     large(&dir);
     if let Err(error) = std::fs::remove_dir_all(&dir) {
         println!("append: {} stays: {error}", dir.display());
@@ -123,12 +125,48 @@ fn small(dir: &Path) {
     compare("append 1 KiB batches to 16 partitions, fsynced", &mut variants);
 }
 
+/// A store that never writes straight to a segment, as far as a journal frame allows.
+fn through_the_journal(dir: &Path) -> (Store, Vec<PartitionId>) {
+    let config = StoreConfig { direct_append_bytes: usize::MAX, ..StoreConfig::default() };
+    store(dir, StoreConfig { journal_file_bytes: 64 << 20, ..config })
+}
+
+fn middle(dir: &Path) {
+    let append = append_of(MIDDLE_BYTES);
+    let straight = StoreConfig { direct_append_bytes: MIDDLE_BYTES, ..StoreConfig::default() };
+    let (mut direct, ids) = store(dir, straight);
+    let (mut journaled, journaled_ids) = through_the_journal(dir);
+    let group = vec![1_u8; MIDDLE_BYTES * PARTITIONS as usize];
+    let file = raw_file(dir);
+    let size = append.bytes.len() * PARTITIONS as usize * SYNCS;
+    let records = PARTITIONS as usize * SYNCS;
+    let mut variants = [
+        Variant {
+            name: "raw append, one sync for all".into(),
+            bytes: group.len() * SYNCS,
+            records,
+            call: Box::new(|| raw(&file, &group, SYNCS)),
+        },
+        Variant {
+            name: "straight to the segments".into(),
+            bytes: size,
+            records,
+            call: Box::new(|| appends(&mut direct, &ids, &append, 1)),
+        },
+        Variant {
+            name: "through the journal".into(),
+            bytes: size,
+            records,
+            call: Box::new(|| appends(&mut journaled, &journaled_ids, &append, 1)),
+        },
+    ];
+    compare("append 256 KiB batches to 16 partitions, fsynced", &mut variants);
+}
+
 fn large(dir: &Path) {
     let append = append_of(LARGE_BYTES);
     let (mut direct, ids) = store(dir, StoreConfig::default());
-    let journaled = StoreConfig { direct_append_bytes: usize::MAX, ..StoreConfig::default() };
-    let journaled = StoreConfig { journal_file_bytes: 64 << 20, ..journaled };
-    let (mut journaled, journaled_ids) = store(dir, journaled);
+    let (mut journaled, journaled_ids) = through_the_journal(dir);
     let bytes = vec![1_u8; LARGE_BYTES];
     let file = raw_file(dir);
     let size = append.bytes.len() * SYNCS;

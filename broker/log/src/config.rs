@@ -34,9 +34,9 @@ impl Default for StoreConfig {
         Self {
             journal_file_bytes: 32 << 20,
             journal_files_max: 64,
-            checkpoint_journal_bytes: 64 << 20,
+            checkpoint_journal_bytes: 256 << 20,
             checkpoint_interval_ms: 30_000,
-            direct_append_bytes: 256 << 10,
+            direct_append_bytes: 4 << 20,
             disk_headroom_bytes: 256 << 20,
             open_files_max: 1_024,
             producers_max: 10_000,
