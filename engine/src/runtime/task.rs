@@ -91,7 +91,7 @@ struct Task {
 impl Task {
     async fn start(spec: Arc<TaskSpec>) -> Result<Self> {
         let (Restored { producer, log, position, unforwarded, replayed }, outputs) = restore(&spec).await?;
-        tracing::info!(task = spec.producer_name(), replayed, unforwarded = outputs.len(), "task restored");
+        tracing::debug!(task = spec.producer_name(), replayed, unforwarded = outputs.len(), "task restored");
         let mut core = TaskCore::new(&spec.plan, spec.sub_topology, spec.partition)?;
         let next = match position {
             Some(position) => {

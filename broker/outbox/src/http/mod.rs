@@ -165,7 +165,7 @@ pub async fn state(outbox: &Outbox, source: &str, shard: &str) -> Answer {
 /// `GET /v1/sources`.
 pub async fn list(outbox: &Outbox) -> Answer {
     let sources: Vec<_> = outbox.list().await.iter().map(source_json).collect();
-    answer(Ok(json!({ "sources": sources })))
+    answer(Ok(json!(sources)))
 }
 
 /// `POST /v1/sources` with a definition.

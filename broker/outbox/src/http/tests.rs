@@ -107,9 +107,9 @@ async fn sources_over_http() {
     );
     let found = http::verify(&outbox, "orders").await.body;
     assert_eq!((&found["rows"], &found["published"], &found["missing"]), (&json!(1), &json!(1), &json!(0)));
-    assert_eq!(http::list(&outbox).await.body["sources"].as_array().unwrap().len(), 1);
+    assert_eq!(http::list(&outbox).await.body.as_array().unwrap().len(), 1);
     assert_eq!(http::remove(&outbox, "orders").await.status, 200);
     assert_eq!(http::describe(&outbox, "orders").await.status, 404);
     assert_eq!(push(&outbox, None, json!([event(1)])).await.status, 200);
-    assert_eq!(http::list(&outbox).await.body["sources"][0]["definition"]["kind"], "ingest");
+    assert_eq!(http::list(&outbox).await.body[0]["definition"]["kind"], "ingest");
 }
