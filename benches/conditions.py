@@ -29,7 +29,7 @@ json.dump(
             "processor": processor(),
             "cores": os.cpu_count(),
             "memory_gib": memory_gib(),
-            "system": platform.platform(),
+            "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
             "load_average_1m": os.getloadavg()[0],
         },
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -9,6 +9,25 @@
 //! - `testing` (a feature, for tests): a broker in memory that loses, delays and refuses.
 //!
 //! Not here: anything that touches a disk, and anything the broker decides.
+//!
+//! ```no_run
+//! # async fn example() -> sunseo_client::Result<()> {
+//! use sunseo_client::{Client, ConsumerConfig, ProducerConfig, Record};
+//!
+//! let client = Client::connect("127.0.0.1:7411").await?;
+//!
+//! let producer = client.producer(ProducerConfig::default())?; // idempotent, several requests in flight
+//! let ack = producer.send("orders", Record::new("o-1", "created", 0)).await?; // queued, in order
+//! let place = ack.await?; // on disk
+//! println!("partition {}, offset {}", place.partition, place.offset);
+//!
+//! let mut consumer = client.consumer(ConsumerConfig::group("kitchen", ["orders"])).await?;
+//! for consumed in consumer.poll(std::time::Duration::from_secs(1)).await? {
+//!     println!("{:?}", consumed.record.value); // at least once, in order per key
+//! }
+//! consumer.close().await
+//! # }
+//! ```
 
 pub mod admin;
 pub mod batcher;
