@@ -39,6 +39,7 @@ pub use engine::Engine;
 pub use plan::Plan;
 pub use serde::{Field, Json, Serde, UserError, UserResult};
 pub use state::StateAccess;
+pub use store::open::wait_until_closed;
 pub use task::{
     InputRecord, OutputRecord, Punctuation, SinkIndex, SourceIndex, StoreIndex, TaskCore, TaskMeta,
 };

@@ -26,6 +26,7 @@ mod tier;
 mod topic;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sunseo_client::Client;
@@ -35,6 +36,9 @@ use self::output::Output;
 
 /// Where the server is unless it is said otherwise.
 const DEFAULT_SERVER: &str = "127.0.0.1:7411";
+
+/// Longest wait at the end of a process for the engine's state to close.
+const CLOSING_MAX: Duration = Duration::from_secs(10);
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SUNSEO_COMMIT"), ")");
 
@@ -140,6 +144,9 @@ pub fn main() -> ExitCode {
     drop(context);
     // a task that still blocks on something must not keep a finished command
     runtime.shutdown_background();
+    if !sunseo_engine::wait_until_closed(CLOSING_MAX) {
+        tracing::warn!("the engine's state did not close in time: the next start replays more");
+    }
     ended(outcome)
 }
 

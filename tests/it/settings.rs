@@ -50,8 +50,11 @@ fn sigterm_and_a_parent_that_goes_end_a_node_in_order() {
     let mut node = Node::start();
     node.run(&["topic", "create", "t", "-p", "1"]).ok();
     node.run_with(&["produce", "t"], b"kept\n").ok();
-    assert!(node.terminate().success());
-    node.restart();
+    // several times: the end of a process is a race between what it still holds
+    for _ in 0..5 {
+        assert!(node.terminate().success());
+        node.restart();
+    }
     assert_eq!(node.run(&["consume", "t"]).ok().text(), "kept\n");
     assert!(node.orphan().success());
     node.restart();

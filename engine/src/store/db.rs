@@ -19,6 +19,7 @@ use rocksdb::{
 };
 use sunseo_proto::{Error, ErrorCode};
 
+use super::open::Mark;
 use super::position::StorePosition;
 use crate::runtime::commit::StoreDelta;
 
@@ -85,6 +86,8 @@ pub(crate) struct StateDb {
     families: Mutex<BTreeSet<String>>,
     /// Read for the metrics.
     buffers: WriteBufferManager,
+    /// Last, so that it goes when everything of RocksDB is gone.
+    _open: Mark,
 }
 
 impl std::fmt::Debug for StateDb {
@@ -103,6 +106,7 @@ pub(crate) fn failed(what: &str, error: &rocksdb::Error) -> Error {
 impl StateDb {
     /// Opens the database in `dir`, or makes it.
     pub(crate) fn open(dir: &Path, budget: Budget) -> Result<Self, Error> {
+        let open = Mark::new();
         let cache = Cache::new_lru_cache(budget.block_cache_bytes);
         let buffers = WriteBufferManager::new_write_buffer_manager(budget.write_buffer_bytes, false);
         let options = options(&cache, &buffers, budget);
@@ -119,7 +123,7 @@ impl StateDb {
         write.disable_wal(true);
         write.set_memtable_insert_hint_per_batch(true);
         let families = families.into_iter().filter(|name| name != POSITIONS).collect();
-        Ok(Self { db, options, write, families: Mutex::new(families), buffers })
+        Ok(Self { db, options, write, families: Mutex::new(families), buffers, _open: open })
     }
 
     /// Makes the family of a store if it is not there.
