@@ -77,7 +77,6 @@ pub(crate) fn family(pipeline: &str, generation: u64, store: &str) -> String {
     format!("{pipeline}/{generation}/{store}")
 }
 
-#[allow(missing_debug_implementations)] // Debug below
 pub(crate) struct StateDb {
     db: Rocks,
     options: Options,

@@ -157,16 +157,6 @@ fn tasks_of_one_store_do_not_see_each_other() {
     assert_eq!(db.position(&place(2)), Ok(Some(at(0))));
 }
 
-/// A copy of the folder is what a killed process leaves.
-fn killed(dir: &TempDir) -> TempDir {
-    let copy = TempDir::new().expect("a folder");
-    for file in std::fs::read_dir(dir.path()).expect("lists") {
-        let file = file.expect("lists");
-        std::fs::copy(file.path(), copy.path().join(file.file_name())).expect("copies");
-    }
-    copy
-}
-
 #[test]
 fn after_a_kill_data_stands_exactly_at_its_position() {
     let dir = TempDir::new().expect("a folder");
@@ -182,7 +172,8 @@ fn after_a_kill_data_stands_exactly_at_its_position() {
         if number % 7 == 3 {
             db.flush().expect("flushes");
         }
-        let left = killed(&dir);
+        let left = TempDir::new().expect("a folder");
+        db.copy_files(left.path());
         let again = open(&left);
         let position = again.position(&place(0)).expect("reads");
         let flushed = (number >= 3).then(|| number - (number - 3) % 7);
