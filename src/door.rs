@@ -49,6 +49,10 @@ impl Transport for Door {
         describe_topic: DescribeTopicRequest -> DescribeTopicResponse;
         alter_topic: AlterTopicRequest -> AlterTopicResponse;
         delete_topic: DeleteTopicRequest -> DeleteTopicResponse;
+        delete_records: DeleteRecordsRequest -> DeleteRecordsResponse;
+        set_quota: SetQuotaRequest -> SetQuotaResponse;
+        list_quotas: ListQuotasRequest -> ListQuotasResponse;
+        delete_quota: DeleteQuotaRequest -> DeleteQuotaResponse;
         put_definition: PutDefinitionRequest -> PutDefinitionResponse;
         list_definitions: ListDefinitionsRequest -> ListDefinitionsResponse;
         delete_definition: DeleteDefinitionRequest -> DeleteDefinitionResponse;

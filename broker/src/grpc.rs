@@ -166,6 +166,28 @@ impl Admin for Service {
         answer(self.handle.delete_topic(request.into_inner()).await)
     }
 
+    async fn delete_records(
+        &self,
+        request: Request<v1::DeleteRecordsRequest>,
+    ) -> Answer<v1::DeleteRecordsResponse> {
+        answer(self.handle.delete_records(request.into_inner()).await)
+    }
+
+    async fn set_quota(&self, request: Request<v1::SetQuotaRequest>) -> Answer<v1::SetQuotaResponse> {
+        answer(self.handle.set_quota(request.into_inner()).await)
+    }
+
+    async fn list_quotas(&self, request: Request<v1::ListQuotasRequest>) -> Answer<v1::ListQuotasResponse> {
+        answer(self.handle.list_quotas(request.into_inner()).await)
+    }
+
+    async fn delete_quota(
+        &self,
+        request: Request<v1::DeleteQuotaRequest>,
+    ) -> Answer<v1::DeleteQuotaResponse> {
+        answer(self.handle.delete_quota(request.into_inner()).await)
+    }
+
     async fn put_definition(
         &self,
         request: Request<v1::PutDefinitionRequest>,

@@ -128,6 +128,25 @@ impl BrokerHandle {
         self.node.delete_topic(request).await
     }
 
+    pub async fn delete_records(
+        &self,
+        request: v1::DeleteRecordsRequest,
+    ) -> Result<v1::DeleteRecordsResponse> {
+        self.node.delete_records(request).await
+    }
+
+    pub async fn set_quota(&self, request: v1::SetQuotaRequest) -> Result<v1::SetQuotaResponse> {
+        self.node.metadata.set_quota(request).await
+    }
+
+    pub async fn list_quotas(&self, request: v1::ListQuotasRequest) -> Result<v1::ListQuotasResponse> {
+        self.node.metadata.list_quotas(request)
+    }
+
+    pub async fn delete_quota(&self, request: v1::DeleteQuotaRequest) -> Result<v1::DeleteQuotaResponse> {
+        self.node.metadata.delete_quota(request).await
+    }
+
     pub async fn put_definition(
         &self,
         request: v1::PutDefinitionRequest,

@@ -120,14 +120,46 @@ impl Admin {
         self.transport.delete_topic(v1::DeleteTopicRequest { name: name.to_owned() }).await.map(drop)
     }
 
+    /// Raises the start of partitions; `None` is the end, which deletes everything there is. Each partition has its own result.
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        before: impl IntoIterator<Item = (i32, Option<i64>)>,
+    ) -> Result<Vec<v1::DeleteRecordsResult>> {
+        let partition = |(partition, before): (i32, Option<i64>)| v1::DeleteRecordsPartition {
+            partition,
+            before_offset: before.unwrap_or(-1),
+        };
+        let partitions = before.into_iter().map(partition).collect();
+        let request = v1::DeleteRecordsRequest { topic: topic.to_owned(), partitions, ..Default::default() };
+        Ok(self.transport.delete_records(request).await?.results)
+    }
+
+    /// Replaces a client's quota; an empty client is everybody without one of their own.
+    pub async fn set_quota(&self, quota: v1::Quota) -> Result<()> {
+        self.transport.set_quota(v1::SetQuotaRequest { quota: Some(quota) }).await.map(drop)
+    }
+
+    pub async fn quotas(&self) -> Result<Vec<v1::Quota>> {
+        Ok(self.transport.list_quotas(v1::ListQuotasRequest {}).await?.quotas)
+    }
+
+    pub async fn delete_quota(&self, client: &str) -> Result<()> {
+        self.transport.delete_quota(v1::DeleteQuotaRequest { client: client.to_owned() }).await.map(drop)
+    }
+
     pub async fn metadata(&self, topics: Vec<String>) -> Result<v1::MetadataResponse> {
         self.transport.metadata(v1::MetadataRequest { topics }).await
     }
 
     /// Offset of one partition; `None` when no record is at or after the timestamp.
     pub async fn offset(&self, topic: &str, partition: i32, at: OffsetQuery) -> Result<Option<i64>> {
-        let asked =
-            v1::ListOffsetsPartition { topic: topic.to_owned(), partition, timestamp_ms: at.timestamp_ms() };
+        let asked = v1::ListOffsetsPartition {
+            topic: topic.to_owned(),
+            partition,
+            timestamp_ms: at.timestamp_ms(),
+            ..Default::default()
+        };
         let answer = self.transport.list_offsets(v1::ListOffsetsRequest { partitions: vec![asked] }).await?;
         let result = answer.results.into_iter().next().ok_or_else(|| missing("offset"))?;
         match result.error {

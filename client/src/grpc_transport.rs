@@ -290,6 +290,10 @@ impl Transport for GrpcTransport {
         describe_topic(admin): DescribeTopicRequest -> DescribeTopicResponse;
         alter_topic(admin): AlterTopicRequest -> AlterTopicResponse;
         delete_topic(admin): DeleteTopicRequest -> DeleteTopicResponse;
+        delete_records(admin): DeleteRecordsRequest -> DeleteRecordsResponse;
+        set_quota(admin): SetQuotaRequest -> SetQuotaResponse;
+        list_quotas(admin): ListQuotasRequest -> ListQuotasResponse;
+        delete_quota(admin): DeleteQuotaRequest -> DeleteQuotaResponse;
         put_definition(admin): PutDefinitionRequest -> PutDefinitionResponse;
         list_definitions(admin): ListDefinitionsRequest -> ListDefinitionsResponse;
         delete_definition(admin): DeleteDefinitionRequest -> DeleteDefinitionResponse;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use sunseo_proto::{error::Result, v1};
+use sunseo_proto::{Error, ErrorCode, error::Result, v1};
 
 /// A shared door.
 pub type SharedTransport = Arc<dyn Transport>;
@@ -44,6 +44,19 @@ pub trait Transport: Debug + Send + Sync + 'static {
     async fn alter_topic(&self, request: v1::AlterTopicRequest) -> Result<v1::AlterTopicResponse>;
     async fn delete_topic(&self, request: v1::DeleteTopicRequest) -> Result<v1::DeleteTopicResponse>;
 
+    async fn delete_records(&self, _request: v1::DeleteRecordsRequest) -> Result<v1::DeleteRecordsResponse> {
+        Err(not_served("DeleteRecords"))
+    }
+    async fn set_quota(&self, _request: v1::SetQuotaRequest) -> Result<v1::SetQuotaResponse> {
+        Err(not_served("SetQuota"))
+    }
+    async fn list_quotas(&self, _request: v1::ListQuotasRequest) -> Result<v1::ListQuotasResponse> {
+        Err(not_served("ListQuotas"))
+    }
+    async fn delete_quota(&self, _request: v1::DeleteQuotaRequest) -> Result<v1::DeleteQuotaResponse> {
+        Err(not_served("DeleteQuota"))
+    }
+
     async fn put_definition(&self, request: v1::PutDefinitionRequest) -> Result<v1::PutDefinitionResponse>;
     async fn list_definitions(
         &self,
@@ -58,4 +71,9 @@ pub trait Transport: Debug + Send + Sync + 'static {
     async fn tier_verify(&self, request: v1::TierVerifyRequest) -> Result<v1::TierVerifyResponse>;
     async fn tier_restore(&self, request: v1::TierRestoreRequest) -> Result<v1::TierRestoreResponse>;
     async fn tier_flush(&self, request: v1::TierFlushRequest) -> Result<v1::TierFlushResponse>;
+}
+
+/// The refusal of a door that leads to less than a broker, as those in memory do.
+fn not_served(call: &str) -> Error {
+    Error::new(ErrorCode::Unsupported, format!("{call} is not served here: connect to a server"))
 }

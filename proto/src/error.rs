@@ -82,6 +82,8 @@ codes! {
     UnknownMember = "UNKNOWN_MEMBER", FailedPrecondition, false;
     /// An administrator's change to a group that has live members.
     GroupNotEmpty = "GROUP_NOT_EMPTY", FailedPrecondition, false;
+    /// The topic of this name is not the one the request was made for: that was deleted, and another one made.
+    TopicReplaced = "TOPIC_REPLACED", FailedPrecondition, false;
     /// A conditional change met another version.
     VersionMismatch = "VERSION_MISMATCH", FailedPrecondition, false;
     /// The disk has no room; nothing was appended.

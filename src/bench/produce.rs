@@ -137,6 +137,7 @@ pub async fn durable_records(client: &Client, topic: &str) -> Outcome<u64> {
         topic: topic.to_owned(),
         partition,
         timestamp_ms: OffsetQuery::End.timestamp_ms(),
+        ..Default::default()
     };
     let count = client.partitions(topic).await?;
     let request = v1::ListOffsetsRequest { partitions: (0..count).map(partition).collect() };

@@ -141,6 +141,7 @@ async fn offsets(client: &Client, partitions: &[(String, i32)], at: OffsetQuery)
         topic: topic.clone(),
         partition: *partition,
         timestamp_ms: at.timestamp_ms(),
+        ..Default::default()
     };
     let request = v1::ListOffsetsRequest { partitions: partitions.iter().map(partition).collect() };
     let answer = client.transport().list_offsets(request).await?;

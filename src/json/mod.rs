@@ -57,6 +57,7 @@ pub fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::UnknownMember
         | ErrorCode::GroupNotEmpty
         | ErrorCode::VersionMismatch
+        | ErrorCode::TopicReplaced
         | ErrorCode::SourceDiverged
         | ErrorCode::SourceUnreadable => 409,
         ErrorCode::BatchTooLarge => 413,

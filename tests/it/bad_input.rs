@@ -40,7 +40,7 @@ async fn produce(client: &Client, topic: &str, partition: i32, batch: Vec<u8>) -
         topic: topic.to_owned(),
         partition,
         batch: Some(Bytes::from(batch)),
-        records: None,
+        ..Default::default()
     };
     let request = v1::ProduceRequest { correlation_id: 0, partitions: vec![part] };
     match client.transport().produce(request).await {

@@ -77,6 +77,7 @@ async fn fetch(client: &Client, topic: &str, partition: i32, offset: i64) -> Res
         fetch_offset: offset,
         max_bytes: FETCH_BYTES,
         current_leader_epoch: -1,
+        ..Default::default()
     };
     let request = v1::FetchRequest {
         max_wait_ms: 1_000,

@@ -95,7 +95,9 @@ impl Node {
 
     fn ids(&self, partitions: &[v1::FetchPartition]) -> Vec<PartitionId> {
         let image = self.metadata.image();
-        let id = |asked: &v1::FetchPartition| image.topic(&asked.topic).ok()?.partition(asked.partition).ok();
+        let id = |asked: &v1::FetchPartition| {
+            image.topic_as(&asked.topic, &asked.topic_id).ok()?.partition(asked.partition).ok()
+        };
         partitions.iter().filter_map(id).collect()
     }
 
@@ -190,7 +192,7 @@ impl Node {
         asked: &v1::FetchPartition,
         result: &mut v1::FetchResult,
     ) -> Result<Option<Wanted>> {
-        let id = image.topic(&asked.topic)?.partition(asked.partition)?;
+        let id = image.topic_as(&asked.topic, &asked.topic_id)?.partition(asked.partition)?;
         let partition = self.partition(id)?;
         let until = partition.readable_end()?;
         let start = partition.reader.log_start();
@@ -218,7 +220,7 @@ impl Node {
             answers.iter_mut().for_each(|answer| as_records(answer, &mut left));
         }
         let results = answers.into_iter().map(|answer| answer.result).collect();
-        v1::FetchResponse { correlation_id: request.correlation_id, results, error: None }
+        v1::FetchResponse { correlation_id: request.correlation_id, results, ..Default::default() }
     }
 }
 

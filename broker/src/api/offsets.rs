@@ -51,7 +51,8 @@ impl Node {
         asked: &v1::ListOffsetsPartition,
         result: &mut v1::ListOffsetsResult,
     ) -> Result<()> {
-        let partition = self.partition(image.topic(&asked.topic)?.partition(asked.partition)?)?;
+        let partition =
+            self.partition(image.topic_as(&asked.topic, &asked.topic_id)?.partition(asked.partition)?)?;
         let until = partition.readable_end()?;
         result.leader_epoch = partition.leader_epoch();
         match asked.timestamp_ms {

@@ -74,7 +74,11 @@ impl Node {
         metrics::counter!("sunseo_produce_bytes_total").increment(bytes as u64);
         let answer = async move {
             let outcomes = outcomes.await.map_err(|_| stopped())?;
-            Ok(v1::ProduceResponse { correlation_id, results: results(parts, outcomes), error: None })
+            Ok(v1::ProduceResponse {
+                correlation_id,
+                results: results(parts, outcomes),
+                ..Default::default()
+            })
         };
         Ok(Queued { admitted: admitted.map(drop).boxed(), answer: answer.boxed() })
     }
@@ -86,7 +90,7 @@ impl Node {
         part: v1::ProducePartition,
         now_ms: i64,
     ) -> Result<Append> {
-        let found = image.topic(topic)?;
+        let found = image.topic_as(topic, &part.topic_id)?;
         found.check_writable()?;
         let id = found.partition(part.partition)?;
         let partition = self.partition(id)?;

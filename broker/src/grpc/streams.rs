@@ -76,7 +76,7 @@ async fn read_produce(
 fn produce_response(correlation_id: u64, result: Result<v1::ProduceResponse>) -> v1::ProduceResponse {
     match result {
         Ok(response) => v1::ProduceResponse { correlation_id, ..response },
-        Err(error) => v1::ProduceResponse { correlation_id, results: Vec::new(), error: Some(error.into()) },
+        Err(error) => v1::ProduceResponse { correlation_id, error: Some(error.into()), ..Default::default() },
     }
 }
 
@@ -134,7 +134,7 @@ async fn read_fetch(
 fn fetch_response(correlation_id: u64, result: Result<v1::FetchResponse>) -> v1::FetchResponse {
     match result {
         Ok(response) => v1::FetchResponse { correlation_id, ..response },
-        Err(error) => v1::FetchResponse { correlation_id, results: Vec::new(), error: Some(error.into()) },
+        Err(error) => v1::FetchResponse { correlation_id, error: Some(error.into()), ..Default::default() },
     }
 }
 

@@ -13,6 +13,7 @@ mod fold;
 pub(crate) mod internal_topics;
 mod log;
 pub(crate) mod names;
+mod quotas;
 mod requests;
 mod state;
 mod topic;

@@ -113,6 +113,20 @@ impl State {
         })
     }
 
+    /// A topic that must exist and, when the caller says which one it knows, still be that one.
+    pub(crate) fn topic_as(&self, name: &str, topic_id: &[u8]) -> Result<&Arc<Topic>> {
+        let topic = self.topic(name)?;
+        if topic_id.is_empty() || topic.id.as_bytes().as_slice() == topic_id {
+            return Ok(topic);
+        }
+        let message = format!(
+            "topic \"{name}\" is not the one this request was made for, which was deleted; another one, {}, has its name now: \
+             refresh the metadata and begin anew",
+            topic.id
+        );
+        Err(Error::new(ErrorCode::TopicReplaced, message).at("topic_id"))
+    }
+
     pub(crate) fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
         self.names.get(&id).and_then(|name| self.topics.get(name))
     }

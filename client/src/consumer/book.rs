@@ -240,6 +240,7 @@ impl Book {
                 fetch_offset,
                 max_bytes: config.partition_fetch_bytes,
                 current_leader_epoch: -1,
+                ..Default::default()
             });
         }
         if tickets.is_empty() {

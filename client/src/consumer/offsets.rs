@@ -21,6 +21,7 @@ pub(super) async fn list(
         topic: topic.to_string(),
         partition: *partition,
         timestamp_ms: at.timestamp_ms(),
+        ..Default::default()
     };
     let request = v1::ListOffsetsRequest { partitions: keys.iter().map(asked).collect() };
     let results = transport.list_offsets(request).await?.results;

@@ -76,7 +76,8 @@ fn send_ready(
         }
         bytes += batch.len();
         let (topic, partition) = (runner.lane.topic.clone(), runner.lane.partition);
-        partitions.push(v1::ProducePartition { topic, partition, batch: Some(batch), records: None });
+        let part = v1::ProducePartition { topic, partition, batch: Some(batch), ..Default::default() };
+        partitions.push(part);
         runners.push(runner);
     }
     if !runners.is_empty() {

@@ -147,7 +147,7 @@ impl Sender {
             topic: topic.to_string(),
             partition: *partition,
             batch: Some(batch),
-            records: None,
+            ..Default::default()
         }
     }
 

@@ -84,6 +84,7 @@ async fn partition_bytes(client: &Client, topic: &str, partition: i32, end: i64)
                 fetch_offset: offset,
                 max_bytes: FETCH_BYTES,
                 current_leader_epoch: -1,
+                ..Default::default()
             }],
             ..v1::FetchRequest::default()
         };

@@ -245,6 +245,7 @@ fn ask(
             fetch_offset: input.fetch_offset,
             max_bytes: u32::try_from(room(input)).unwrap_or(u32::MAX),
             current_leader_epoch: -1,
+            ..Default::default()
         })
         .collect();
     if partitions.is_empty() {

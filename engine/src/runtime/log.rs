@@ -166,6 +166,7 @@ async fn fetch(client: &Client, place: &LogPlace, fetch_offset: i64) -> Result<v
         fetch_offset,
         max_bytes: READ_BYTES,
         current_leader_epoch: -1,
+        ..Default::default()
     };
     let request = v1::FetchRequest {
         max_wait_ms: 500,

@@ -153,8 +153,7 @@ async fn plain_records_go_in_and_out_without_the_batch_codec() {
     let tombstone =
         v1::Record { key: Some("k".into()), offset: 1, timestamp_ms: NOW_MS, ..Default::default() };
     let list = v1::RecordList { records: vec![record.clone(), tombstone.clone()] };
-    let plain =
-        v1::ProducePartition { topic: "orders".into(), partition: 0, batch: None, records: Some(list) };
+    let plain = v1::ProducePartition { topic: "orders".into(), records: Some(list), ..Default::default() };
     let result = handle.produce(produce_request(vec![plain])).await.unwrap().results.pop().unwrap();
     assert_eq!((result.error, result.last_offset), (None, 1));
     let source = named_producer(&handle, "outbox").await;

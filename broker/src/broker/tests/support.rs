@@ -91,7 +91,7 @@ pub(super) fn positioned(producer: (i64, i16), first: i64, last: i64) -> Bytes {
 }
 
 pub(super) fn part(topic: &str, partition: i32, batch: Bytes) -> v1::ProducePartition {
-    v1::ProducePartition { topic: topic.to_owned(), partition, batch: Some(batch), records: None }
+    v1::ProducePartition { topic: topic.to_owned(), partition, batch: Some(batch), ..Default::default() }
 }
 
 pub(super) fn produce_request(parts: Vec<v1::ProducePartition>) -> v1::ProduceRequest {
@@ -121,6 +121,7 @@ pub(super) fn asked(topic: &str, partition: i32, fetch_offset: i64) -> v1::Fetch
         fetch_offset,
         max_bytes: 1 << 20,
         current_leader_epoch: -1,
+        ..Default::default()
     }
 }
 
@@ -167,7 +168,8 @@ pub(super) async fn named_producer(handle: &BrokerHandle, name: &str) -> (i64, i
 }
 
 pub(super) async fn offset_at(handle: &BrokerHandle, topic: &str, partition: i32, timestamp_ms: i64) -> i64 {
-    let asked = v1::ListOffsetsPartition { topic: topic.to_owned(), partition, timestamp_ms };
+    let asked =
+        v1::ListOffsetsPartition { topic: topic.to_owned(), partition, timestamp_ms, ..Default::default() };
     let response = handle.list_offsets(v1::ListOffsetsRequest { partitions: vec![asked] }).await.unwrap();
     assert_eq!(response.results[0].error, None);
     response.results[0].offset
