@@ -2,10 +2,11 @@
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "sunseo/v1/common.proto",
     "sunseo/v1/broker.proto",
     "sunseo/v1/groups.proto",
+    "sunseo/v1/transactions.proto",
     "sunseo/v1/admin.proto",
     "sunseo/v1/outbox.proto",
     "sunseo/v1/engine.proto",

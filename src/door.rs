@@ -56,6 +56,11 @@ impl Transport for Door {
         put_definition: PutDefinitionRequest -> PutDefinitionResponse;
         list_definitions: ListDefinitionsRequest -> ListDefinitionsResponse;
         delete_definition: DeleteDefinitionRequest -> DeleteDefinitionResponse;
+        send_offsets: SendOffsetsRequest -> SendOffsetsResponse;
+        end_transaction: EndTransactionRequest -> EndTransactionResponse;
+        list_transactions: ListTransactionsRequest -> ListTransactionsResponse;
+        describe_transaction: DescribeTransactionRequest -> DescribeTransactionResponse;
+        abort_transaction: AbortTransactionRequest -> AbortTransactionResponse;
         tier_status: TierStatusRequest -> TierStatusResponse;
         tier_verify: TierVerifyRequest -> TierVerifyResponse;
         tier_restore: TierRestoreRequest -> TierRestoreResponse;

@@ -60,6 +60,7 @@ impl GrpcServer {
             .add_service(reflection)
             .add_service(sunseo_broker::grpc::broker_server(broker.clone()))
             .add_service(sunseo_broker::grpc::groups_server(broker.clone()))
+            .add_service(sunseo_broker::grpc::transactions_server(broker.clone()))
             .add_service(sunseo_broker::grpc::admin_server(broker))
             .add_service(sunseo_outbox::grpc::outbox_server(outbox))
             .add_service(sunseo_engine::grpc::pipelines_server(engine.clone()))
@@ -87,9 +88,10 @@ impl GrpcServer {
 }
 
 /// Names for the health service.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "sunseo.v1.Broker",
     "sunseo.v1.Groups",
+    "sunseo.v1.Transactions",
     "sunseo.v1.Admin",
     "sunseo.v1.Outbox",
     "sunseo.v1.Pipelines",

@@ -15,6 +15,7 @@ use sunseo_proto::v1;
 use sunseo_proto::v1::admin_server::{Admin, AdminServer};
 use sunseo_proto::v1::broker_server::{Broker, BrokerServer};
 use sunseo_proto::v1::groups_server::{Groups, GroupsServer};
+use sunseo_proto::v1::transactions_server::{Transactions, TransactionsServer};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::BrokerHandle;
@@ -28,7 +29,7 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Largest HTTP/2 frame.
 pub const FRAME_BYTES_MAX: u32 = 1 << 20;
 
-/// Implements the three services.
+/// Implements the four services.
 #[derive(Clone, Debug)]
 pub struct Service {
     handle: BrokerHandle,
@@ -52,6 +53,15 @@ pub fn broker_server(handle: BrokerHandle) -> BrokerServer<Service> {
 pub fn groups_server(handle: BrokerHandle) -> GroupsServer<Service> {
     let bytes = handle.limits().message_bytes_max;
     GroupsServer::new(Service { handle }).max_decoding_message_size(bytes).max_encoding_message_size(bytes)
+}
+
+/// Transactions.
+#[must_use]
+pub fn transactions_server(handle: BrokerHandle) -> TransactionsServer<Service> {
+    let bytes = handle.limits().message_bytes_max;
+    TransactionsServer::new(Service { handle })
+        .max_decoding_message_size(bytes)
+        .max_encoding_message_size(bytes)
 }
 
 /// Topics, definitions, tier.
@@ -132,6 +142,44 @@ impl Groups for Service {
         request: Request<v1::DeleteGroupRequest>,
     ) -> Answer<v1::DeleteGroupResponse> {
         answer(self.handle.delete_group(request.into_inner()).await)
+    }
+}
+
+#[tonic::async_trait]
+impl Transactions for Service {
+    async fn send_offsets(
+        &self,
+        request: Request<v1::SendOffsetsRequest>,
+    ) -> Answer<v1::SendOffsetsResponse> {
+        answer(self.handle.send_offsets(request.into_inner()).await)
+    }
+
+    async fn end_transaction(
+        &self,
+        request: Request<v1::EndTransactionRequest>,
+    ) -> Answer<v1::EndTransactionResponse> {
+        answer(self.handle.end_transaction(request.into_inner()).await)
+    }
+
+    async fn list_transactions(
+        &self,
+        request: Request<v1::ListTransactionsRequest>,
+    ) -> Answer<v1::ListTransactionsResponse> {
+        answer(self.handle.list_transactions(request.into_inner()).await)
+    }
+
+    async fn describe_transaction(
+        &self,
+        request: Request<v1::DescribeTransactionRequest>,
+    ) -> Answer<v1::DescribeTransactionResponse> {
+        answer(self.handle.describe_transaction(request.into_inner()).await)
+    }
+
+    async fn abort_transaction(
+        &self,
+        request: Request<v1::AbortTransactionRequest>,
+    ) -> Answer<v1::AbortTransactionResponse> {
+        answer(self.handle.abort_transaction(request.into_inner()).await)
     }
 }
 

@@ -105,6 +105,38 @@ impl BrokerHandle {
         self.node.coordinator.delete_group(request).await
     }
 
+    pub async fn send_offsets(&self, request: v1::SendOffsetsRequest) -> Result<v1::SendOffsetsResponse> {
+        self.node.send_offsets(request).await
+    }
+
+    pub async fn end_transaction(
+        &self,
+        request: v1::EndTransactionRequest,
+    ) -> Result<v1::EndTransactionResponse> {
+        self.node.end_transaction(request).await
+    }
+
+    pub async fn list_transactions(
+        &self,
+        request: v1::ListTransactionsRequest,
+    ) -> Result<v1::ListTransactionsResponse> {
+        self.node.list_transactions(request).await
+    }
+
+    pub async fn describe_transaction(
+        &self,
+        request: v1::DescribeTransactionRequest,
+    ) -> Result<v1::DescribeTransactionResponse> {
+        self.node.describe_transaction(request).await
+    }
+
+    pub async fn abort_transaction(
+        &self,
+        request: v1::AbortTransactionRequest,
+    ) -> Result<v1::AbortTransactionResponse> {
+        self.node.abort_transaction(request).await
+    }
+
     pub async fn create_topic(&self, request: v1::CreateTopicRequest) -> Result<v1::CreateTopicResponse> {
         self.node.metadata.create_topic(request).await
     }

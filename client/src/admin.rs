@@ -160,7 +160,10 @@ impl Admin {
             timestamp_ms: at.timestamp_ms(),
             ..Default::default()
         };
-        let answer = self.transport.list_offsets(v1::ListOffsetsRequest { partitions: vec![asked] }).await?;
+        let answer = self
+            .transport
+            .list_offsets(v1::ListOffsetsRequest { partitions: vec![asked], ..Default::default() })
+            .await?;
         let result = answer.results.into_iter().next().ok_or_else(|| missing("offset"))?;
         match result.error {
             Some(error) => Err(error.into()),
@@ -186,7 +189,7 @@ impl Admin {
         group: &str,
         partitions: Vec<v1::TopicPartition>,
     ) -> Result<Vec<v1::OffsetCommit>> {
-        let request = v1::FetchOffsetsRequest { group: group.to_owned(), partitions };
+        let request = v1::FetchOffsetsRequest { group: group.to_owned(), partitions, ..Default::default() };
         Ok(self.transport.fetch_offsets(request).await?.offsets)
     }
 

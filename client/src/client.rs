@@ -13,6 +13,7 @@ use crate::pipelines::PipelinesClient;
 use crate::positioned::{PositionedConfig, PositionedProducer};
 use crate::producer::{Producer, ProducerConfig};
 use crate::query::QueryClient;
+use crate::transaction::{TransactionalConfig, TransactionalProducer};
 use crate::transport::SharedTransport;
 
 /// A connection. Clones share it.
@@ -63,6 +64,20 @@ impl Client {
     /// When a value of the configuration is out of its range.
     pub fn producer(&self, config: ProducerConfig) -> Result<Producer> {
         Producer::start(Arc::clone(&self.transport), self.metadata.clone(), config)
+    }
+
+    /// A producer whose records over many partitions, with the offsets they come from, appear together or not at all. Fences the
+    /// former holder of the id and aborts what it left open.
+    ///
+    /// # Errors
+    /// When a value of the configuration is out of its range, or the broker refuses the id.
+    pub async fn transactional(
+        &self,
+        transactional_id: &str,
+        config: TransactionalConfig,
+    ) -> Result<TransactionalProducer> {
+        let (transport, metadata) = (Arc::clone(&self.transport), self.metadata.clone());
+        TransactionalProducer::open(transport, metadata, transactional_id, config).await
     }
 
     /// A named producer that says where its records stand in their source. Earlier owners of the name are fenced.

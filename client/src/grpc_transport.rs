@@ -14,6 +14,7 @@ use sunseo_proto::error::Result;
 use sunseo_proto::v1::admin_client::AdminClient;
 use sunseo_proto::v1::broker_client::BrokerClient;
 use sunseo_proto::v1::groups_client::GroupsClient;
+use sunseo_proto::v1::transactions_client::TransactionsClient;
 use sunseo_proto::{Error, ErrorCode, v1};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
@@ -173,6 +174,11 @@ impl GrpcTransport {
         client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
+    fn transactions(&self) -> TransactionsClient<Channel> {
+        let client = TransactionsClient::new(self.channel());
+        client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
     fn admin(&self) -> AdminClient<Channel> {
         let client = AdminClient::new(self.channel());
         client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
@@ -297,6 +303,11 @@ impl Transport for GrpcTransport {
         put_definition(admin): PutDefinitionRequest -> PutDefinitionResponse;
         list_definitions(admin): ListDefinitionsRequest -> ListDefinitionsResponse;
         delete_definition(admin): DeleteDefinitionRequest -> DeleteDefinitionResponse;
+        send_offsets(transactions): SendOffsetsRequest -> SendOffsetsResponse;
+        end_transaction(transactions): EndTransactionRequest -> EndTransactionResponse;
+        list_transactions(transactions): ListTransactionsRequest -> ListTransactionsResponse;
+        describe_transaction(transactions): DescribeTransactionRequest -> DescribeTransactionResponse;
+        abort_transaction(transactions): AbortTransactionRequest -> AbortTransactionResponse;
         tier_status(admin): TierStatusRequest -> TierStatusResponse;
         tier_verify(admin): TierVerifyRequest -> TierVerifyResponse;
         tier_restore(admin): TierRestoreRequest -> TierRestoreResponse;

@@ -3,6 +3,7 @@
 //! - [`transport`]: the one door to the log; in process or over gRPC ([`grpc_transport`]), the rest of the crate cannot
 //!   tell which.
 //! - [`producer`]: idempotent, batching; [`positioned`]: appends that carry their place in a source.
+//! - [`transaction`]: records of many partitions and consumed offsets, together or not at all.
 //! - [`consumer`]: reads partitions by hand or as a member of a group.
 //! - [`admin`], [`outbox`], [`query`], [`pipelines`]: thin typed calls.
 //! - [`batcher`], [`retry`], [`metadata`]: the pure cores under them.
@@ -46,11 +47,14 @@ pub mod query;
 pub mod retry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transaction;
 pub mod transport;
 
 pub use admin::{Admin, NewTopic};
 pub use client::Client;
-pub use consumer::{ConsumedRecord, Consumer, ConsumerConfig, OutOfRangePolicy, StartFrom, Subscription};
+pub use consumer::{
+    ConsumedRecord, Consumer, ConsumerConfig, Isolation, OutOfRangePolicy, StartFrom, Subscription,
+};
 pub use grpc_transport::{GrpcConfig, GrpcTransport};
 pub use outbox::{OutboxClient, OutboxPusher, PushConfig};
 pub use pipelines::PipelinesClient;
@@ -59,4 +63,5 @@ pub use producer::{Ack, Producer, ProducerConfig, RecordPlace};
 pub use query::QueryClient;
 pub use sunseo_proto::batch::Compression;
 pub use sunseo_proto::{Error, ErrorCode, Header, Record, error::Result};
+pub use transaction::{GroupMetadata, Remedy, TransactionalConfig, TransactionalProducer};
 pub use transport::{SharedTransport, Transport};

@@ -38,6 +38,22 @@ pub trait Transport: Debug + Send + Sync + 'static {
     async fn describe_group(&self, request: v1::DescribeGroupRequest) -> Result<v1::DescribeGroupResponse>;
     async fn delete_group(&self, request: v1::DeleteGroupRequest) -> Result<v1::DeleteGroupResponse>;
 
+    async fn send_offsets(&self, request: v1::SendOffsetsRequest) -> Result<v1::SendOffsetsResponse>;
+    async fn end_transaction(&self, request: v1::EndTransactionRequest)
+    -> Result<v1::EndTransactionResponse>;
+    async fn list_transactions(
+        &self,
+        request: v1::ListTransactionsRequest,
+    ) -> Result<v1::ListTransactionsResponse>;
+    async fn describe_transaction(
+        &self,
+        request: v1::DescribeTransactionRequest,
+    ) -> Result<v1::DescribeTransactionResponse>;
+    async fn abort_transaction(
+        &self,
+        request: v1::AbortTransactionRequest,
+    ) -> Result<v1::AbortTransactionResponse>;
+
     async fn create_topic(&self, request: v1::CreateTopicRequest) -> Result<v1::CreateTopicResponse>;
     async fn list_topics(&self, request: v1::ListTopicsRequest) -> Result<v1::ListTopicsResponse>;
     async fn describe_topic(&self, request: v1::DescribeTopicRequest) -> Result<v1::DescribeTopicResponse>;

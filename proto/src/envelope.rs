@@ -112,6 +112,8 @@ pub mod kind {
     pub const TIER_RECORD: u8 = 12;
     pub const ARCHIVE_RECORD: u8 = 13;
     pub const SEGMENT_OBJECT: u8 = 14;
+    pub const TRANSACTION_RECORD: u8 = 15;
+    pub const ABORTED_RUN: u8 = 16;
     pub const OUTBOX_CHECKPOINT: u8 = 20;
     pub const TASK_COMMIT: u8 = 30;
     pub const STORE_POSITION: u8 = 31;

@@ -106,6 +106,15 @@ codes! {
     TimedOut = "TIMED_OUT", DeadlineExceeded, true;
     Unauthorized = "UNAUTHORIZED", PermissionDenied, false;
     Unsupported = "UNSUPPORTED", Unimplemented, false;
+    /// The producer's transaction does not allow that now: none is open, or it ended another way.
+    TransactionState = "TRANSACTION_STATE", FailedPrecondition, false;
+    /// The transaction was aborted from outside, by its time-out or an operator: abort it and begin the next one.
+    TransactionAborted = "TRANSACTION_ABORTED", FailedPrecondition, false;
+    /// The former transaction of this producer is still being ended.
+    ConcurrentTransactions = "CONCURRENT_TRANSACTIONS", Unavailable, true;
+    UnknownTransactionalId = "UNKNOWN_TRANSACTIONAL_ID", NotFound, false;
+    /// A transaction that has not ended may still move these offsets.
+    UnstableOffsets = "UNSTABLE_OFFSETS", Unavailable, true;
     /// A defect of the server.
     Internal = "INTERNAL", Internal, false;
 }

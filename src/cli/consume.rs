@@ -143,7 +143,10 @@ async fn offsets(client: &Client, partitions: &[(String, i32)], at: OffsetQuery)
         timestamp_ms: at.timestamp_ms(),
         ..Default::default()
     };
-    let request = v1::ListOffsetsRequest { partitions: partitions.iter().map(partition).collect() };
+    let request = v1::ListOffsetsRequest {
+        partitions: partitions.iter().map(partition).collect(),
+        ..Default::default()
+    };
     let answer = client.transport().list_offsets(request).await?;
     if let Some(error) = answer.results.iter().find_map(|result| result.error.clone()) {
         return Err(sunseo_proto::Error::from(error).into());

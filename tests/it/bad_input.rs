@@ -42,7 +42,7 @@ async fn produce(client: &Client, topic: &str, partition: i32, batch: Vec<u8>) -
         batch: Some(Bytes::from(batch)),
         ..Default::default()
     };
-    let request = v1::ProduceRequest { correlation_id: 0, partitions: vec![part] };
+    let request = v1::ProduceRequest { correlation_id: 0, partitions: vec![part], ..Default::default() };
     match client.transport().produce(request).await {
         Err(error) => error,
         Ok(v1::ProduceResponse { error: Some(error), .. }) => error.into(),
@@ -87,7 +87,7 @@ async fn messages_that_do_not_decode_are_refused() {
     for method in ["Broker/Metadata", "Admin/CreateTopic", "Groups/Heartbeat", "Outbox/State", "Query/Get"] {
         grpc.ready().await.unwrap();
         let codec = tonic_prost::ProstCodec::<v1::ProduceRequest, v1::Definition>::default();
-        let message = v1::ProduceRequest { correlation_id: 99, partitions: Vec::new() };
+        let message = v1::ProduceRequest { correlation_id: 99, partitions: Vec::new(), ..Default::default() };
         let path = format!("/sunseo.v1.{method}").parse().unwrap();
         let status = grpc.unary(tonic::Request::new(message), path, codec).await.unwrap_err();
         let told = matches!(status.code(), tonic::Code::Internal | tonic::Code::InvalidArgument);

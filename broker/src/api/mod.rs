@@ -7,3 +7,4 @@ pub(crate) mod fetch;
 mod offsets;
 pub(crate) mod produce;
 mod tier;
+mod transactions;

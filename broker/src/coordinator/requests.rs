@@ -61,7 +61,7 @@ impl Coordinator {
         &self,
         request: v1::FetchOffsetsRequest,
     ) -> Result<v1::FetchOffsetsResponse> {
-        let v1::FetchOffsetsRequest { group, partitions } = request;
+        let v1::FetchOffsetsRequest { group, partitions, require_stable: _ } = request;
         group_name(&group)?;
         few("partitions", partitions.len(), self.inner.config.request_partitions_max)?;
         let name = group.clone();

@@ -124,7 +124,8 @@ impl Metadata {
         };
         match self.change(decide).await? {
             Some(Event::ProducerAllotted { id, epoch }) => {
-                Ok(v1::InitProducerResponse { producer_id: id, producer_epoch: epoch.into() })
+                let producer_epoch = epoch.into();
+                Ok(v1::InitProducerResponse { producer_id: id, producer_epoch, ..Default::default() })
             }
             other => Err(unexpected("init_producer", other.as_ref())),
         }
@@ -140,7 +141,7 @@ impl Metadata {
         }
         let producer_id = block.start;
         block.start += 1;
-        Ok(v1::InitProducerResponse { producer_id, producer_epoch: 0 })
+        Ok(v1::InitProducerResponse { producer_id, ..Default::default() })
     }
 
     /// A topic as clients see it.

@@ -14,8 +14,9 @@ use sunseo_proto::{Error, ErrorCode, Record, v1};
 use tokio::time::Instant;
 
 use super::ConsumedRecord;
-use super::config::{ConsumerConfig, OutOfRangePolicy};
+use super::config::{ConsumerConfig, Isolation, OutOfRangePolicy};
 use crate::producer::record_bytes;
+use crate::transaction;
 
 /// Topic and partition number.
 pub(super) type Key = (Arc<str>, i32);
@@ -60,10 +61,18 @@ pub(super) struct Fetched {
 }
 
 /// Decodes an answer to a fetch from `from`. Apart from [`Book`] because it is the work that takes time.
-pub(super) fn decode(key: &Key, mut from: i64, mut result: v1::FetchResult) -> Fetched {
+pub(super) fn decode(key: &Key, mut from: i64, mut result: v1::FetchResult, isolation: Isolation) -> Fetched {
     let (mut chunks, mut broken) = (VecDeque::new(), None);
+    if isolation == Isolation::ReadCommitted {
+        // the end as far as this reader is concerned
+        result.high_watermark = result.last_stable_offset;
+    }
     for next in batch::batches(std::mem::take(&mut result.batches)) {
-        match next.and_then(|(header, bytes)| chunk(&header, &bytes, from)) {
+        let next = next.and_then(|(header, bytes)| {
+            let is_void = header.is_control() || transaction::is_aborted(&header, &result.aborted);
+            chunk(&header, &bytes, from, is_void)
+        });
+        match next {
             Ok(Some(chunk)) => {
                 from = chunk.next_offset;
                 chunks.push_back(chunk);
@@ -78,17 +87,18 @@ pub(super) fn decode(key: &Key, mut from: i64, mut result: v1::FetchResult) -> F
     Fetched { result, chunks, broken }
 }
 
-/// The records of a batch from an offset on; `None` when the whole batch lies below it.
+/// The records of a batch from an offset on, none when it is void; `None` when the whole batch lies below it.
 fn chunk(
     header: &batch::BatchHeader,
     batch: &bytes::Bytes,
     from: i64,
+    is_void: bool,
 ) -> Result<Option<Chunk>, batch::BatchError> {
     let next_offset = header.next_offset();
     if next_offset <= from {
         return Ok(None);
     }
-    let mut records = if header.is_control() { Vec::new() } else { batch::records(batch)? };
+    let mut records = if is_void { Vec::new() } else { batch::records(batch)? };
     records.retain(|record| record.offset >= from);
     records.iter_mut().for_each(strip);
     let bytes = batch.len().max(records.iter().map(record_bytes).sum());
@@ -254,7 +264,8 @@ impl Book {
             min_bytes: config.min_bytes,
             max_bytes: reserved as u32,
             partitions,
-            as_records: false,
+            isolation: config.isolation.into(),
+            ..Default::default()
         };
         Some(Asked { request, tickets, reserved })
     }

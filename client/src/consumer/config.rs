@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sunseo_proto::Error;
 use sunseo_proto::error::Result;
+use sunseo_proto::{Error, v1};
 
 use crate::retry::RetryPolicy;
 
@@ -53,12 +53,40 @@ pub enum OutOfRangePolicy {
     End,
 }
 
+/// What a consumer sees of transactions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Only records of committed transactions, and those that belong to none. Waits at the first record of a transaction that is
+    /// not decided, so order is kept. The default, other than in Kafka: who never uses transactions pays nothing for it, and who
+    /// does must not be able to forget it and act upon what was taken back.
+    #[default]
+    ReadCommitted,
+    /// Everything that is in the log, also what is undecided or aborted.
+    ReadUncommitted,
+}
+
+impl From<Isolation> for i32 {
+    fn from(isolation: Isolation) -> Self {
+        Self::from(v1::Isolation::from(isolation))
+    }
+}
+
+impl From<Isolation> for v1::Isolation {
+    fn from(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::ReadCommitted => Self::ReadCommitted,
+            Isolation::ReadUncommitted => Self::ReadUncommitted,
+        }
+    }
+}
+
 /// How a consumer reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerConfig {
     pub subscription: Subscription,
     pub from: StartFrom,
     pub on_out_of_range: OutOfRangePolicy,
+    pub isolation: Isolation,
     /// In a group: commit what earlier polls handed out, at most this often and whenever a partition is given up. `None`: only
     /// [`commit`](super::Consumer::commit) does.
     pub auto_commit: Option<Duration>,
@@ -89,6 +117,7 @@ impl ConsumerConfig {
             subscription,
             from: StartFrom::default(),
             on_out_of_range: OutOfRangePolicy::default(),
+            isolation: Isolation::default(),
             auto_commit: None,
             max_poll_records: 4096,
             fetch_bytes: 16 << 20,
@@ -126,6 +155,13 @@ impl ConsumerConfig {
     #[must_use]
     pub fn from(mut self, from: StartFrom) -> Self {
         self.from = from;
+        self
+    }
+
+    /// The same configuration with another view of transactions.
+    #[must_use]
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
         self
     }
 

@@ -70,7 +70,8 @@ fn take(shared: &Shared, asked: Asked, answer: Result<v1::FetchResponse>) -> Vec
                 }
                 Err(error) => Err(error.clone()),
             };
-            let fetched = result.map(|result| decode(&ticket.key, ticket.fetch_offset, result));
+            let isolation = shared.config.isolation;
+            let fetched = result.map(|result| decode(&ticket.key, ticket.fetch_offset, result, isolation));
             (ticket, fetched)
         })
         .collect();
@@ -114,13 +115,13 @@ fn missing(ticket: &Ticket) -> Error {
 }
 
 fn find(shared: &Shared, ticket: Ticket) -> BoxFuture<'static, Event> {
-    let transport = Arc::clone(&shared.transport);
+    let (transport, isolation) = (Arc::clone(&shared.transport), shared.config.isolation);
     let at = match shared.config.on_out_of_range {
         OutOfRangePolicy::Start => OffsetQuery::Start,
         OutOfRangePolicy::End | OutOfRangePolicy::Error => OffsetQuery::End,
     };
     async move {
-        let found = offsets::list(&transport, std::slice::from_ref(&ticket.key), at).await;
+        let found = offsets::list(&transport, std::slice::from_ref(&ticket.key), at, isolation).await;
         let offset = found.map(|offsets| offsets.first().copied().flatten().unwrap_or_default());
         Event::Found(ticket, offset)
     }

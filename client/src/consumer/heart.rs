@@ -144,7 +144,8 @@ async fn begin(shared: Arc<Shared>, group: String, mut start: Vec<(Key, u64)>) {
         if keys.is_empty() {
             return;
         }
-        let offsets = offsets::resume(&shared.transport, &group, &keys, shared.config.from).await;
+        let (from, isolation) = (shared.config.from, shared.config.isolation);
+        let offsets = offsets::resume(&shared.transport, &group, &keys, from, isolation).await;
         match offsets {
             Err(error) if error.retryable() => {
                 failures += 1;

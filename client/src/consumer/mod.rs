@@ -29,10 +29,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::book::{Book, Key};
-pub use self::config::{ConsumerConfig, OutOfRangePolicy, StartFrom, Subscription};
+pub use self::config::{ConsumerConfig, Isolation, OutOfRangePolicy, StartFrom, Subscription};
 use self::member::{Identity, Member};
 use crate::metadata::SharedMetadata;
 use crate::retry;
+use crate::transaction::GroupMetadata;
 use crate::transport::SharedTransport;
 
 /// Longest wait for the answer to a heartbeat or commit.
@@ -209,13 +210,37 @@ impl Consumer {
         Ok(())
     }
 
+    /// Who this member is, for offsets that are committed in a transaction; `None` outside a group. To be asked for anew with every
+    /// transaction.
+    #[must_use]
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        let core = self.shared.lock();
+        let member = core.member.as_ref()?;
+        Some(GroupMetadata {
+            group: member.identity().group.clone(),
+            member_id: member.identity().member_id.clone(),
+            member_epoch: member.epoch(),
+        })
+    }
+
+    /// Topic, partition and next offset of everything that is assigned: what [`commit`](Self::commit) writes.
+    #[must_use]
+    pub fn positions(&self) -> Vec<(String, i32, i64)> {
+        let positions = self.shared.lock().book.positions();
+        positions
+            .into_iter()
+            .map(|((topic, partition), offset)| (topic.to_string(), partition, offset))
+            .collect()
+    }
+
     /// What is read now.
     #[must_use]
     pub fn assignment(&self) -> Vec<(Arc<str>, i32)> {
         self.shared.lock().book.keys().cloned().collect()
     }
 
-    /// Records between the position and the high watermark, `None` until the first fetch of the partition.
+    /// Records between the position and the end that this consumer can see (the last stable offset, or the high watermark when it
+    /// reads uncommitted records), `None` until the first fetch of the partition.
     #[must_use]
     pub fn lag(&self, topic: &str, partition: i32) -> Option<i64> {
         self.shared.lock().book.lag(&key(topic, partition))
@@ -248,7 +273,9 @@ async fn begin_by_hand(
             keys
         }
     };
-    let offsets = retry::repeat(config.retry, || offsets::begin(transport, &keys, config.from)).await?;
+    let offsets =
+        retry::repeat(config.retry, || offsets::begin(transport, &keys, config.from, config.isolation))
+            .await?;
     Ok(keys.into_iter().zip(offsets).collect())
 }
 

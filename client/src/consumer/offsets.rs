@@ -6,8 +6,8 @@ use std::sync::Arc;
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, v1};
 
-use super::StartFrom;
 use super::book::Key;
+use super::{Isolation, StartFrom};
 use crate::admin::OffsetQuery;
 use crate::transport::SharedTransport;
 
@@ -16,6 +16,7 @@ pub(super) async fn list(
     transport: &SharedTransport,
     keys: &[Key],
     at: OffsetQuery,
+    isolation: Isolation,
 ) -> Result<Vec<Option<i64>>> {
     let asked = |(topic, partition): &Key| v1::ListOffsetsPartition {
         topic: topic.to_string(),
@@ -23,7 +24,8 @@ pub(super) async fn list(
         timestamp_ms: at.timestamp_ms(),
         ..Default::default()
     };
-    let request = v1::ListOffsetsRequest { partitions: keys.iter().map(asked).collect() };
+    let request =
+        v1::ListOffsetsRequest { partitions: keys.iter().map(asked).collect(), isolation: isolation.into() };
     let results = transport.list_offsets(request).await?.results;
     if results.len() != keys.len() {
         let message = format!(
@@ -43,8 +45,13 @@ pub(super) async fn list(
 }
 
 /// Where the configuration begins these partitions.
-pub(super) async fn begin(transport: &SharedTransport, keys: &[Key], from: StartFrom) -> Result<Vec<i64>> {
-    let at = |at| list(transport, keys, at);
+pub(super) async fn begin(
+    transport: &SharedTransport,
+    keys: &[Key],
+    from: StartFrom,
+    isolation: Isolation,
+) -> Result<Vec<i64>> {
+    let at = |at| list(transport, keys, at, isolation);
     let start = async || {
         Ok(at(OffsetQuery::Start).await?.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>())
     };
@@ -76,17 +83,23 @@ pub(super) async fn resume(
     group: &str,
     keys: &[Key],
     from: StartFrom,
+    isolation: Isolation,
 ) -> Result<Vec<(Key, i64)>> {
     let partitions = keys
         .iter()
         .map(|(topic, partition)| v1::TopicPartition { topic: topic.to_string(), partition: *partition });
-    let request = v1::FetchOffsetsRequest { group: group.to_owned(), partitions: partitions.collect() };
+    let request = v1::FetchOffsetsRequest {
+        group: group.to_owned(),
+        partitions: partitions.collect(),
+        // what a former owner's open transaction may still move is not where this member goes on
+        require_stable: isolation == Isolation::ReadCommitted,
+    };
     let committed =
         transport.fetch_offsets(request).await?.offsets.into_iter().filter(|commit| commit.offset >= 0);
     let committed: HashMap<Key, i64> =
         committed.map(|commit| ((Arc::from(commit.topic), commit.partition), commit.offset)).collect();
     let fresh: Vec<Key> = keys.iter().filter(|key| !committed.contains_key(key)).cloned().collect();
-    let offsets = begin(transport, &fresh, from).await?;
+    let offsets = begin(transport, &fresh, from, isolation).await?;
     Ok(committed
         .into_iter()
         .filter(|(key, _)| keys.contains(key))

@@ -98,7 +98,9 @@ impl PositionedProducer {
                 "a positioned producer needs a name: it finds its positions again by it",
             ));
         }
-        let answer = transport.init_producer(v1::InitProducerRequest { name: name.to_owned() }).await?;
+        let answer = transport
+            .init_producer(v1::InitProducerRequest { name: name.to_owned(), ..Default::default() })
+            .await?;
         Self::with_epoch(transport, name, (answer.producer_id, answer.producer_epoch), config)
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct LaneConfig {
     pub max_in_flight: usize,
     pub delivery_timeout: Duration,
     pub retry: RetryPolicy,
+    /// Batches belong to a transaction: whatever fails, fails all of it, and nothing is ever numbered anew.
+    pub transactional: bool,
 }
 
 /// `Err`: no answer, the outcome is unknown. `Ok`: what the broker says about this batch.
@@ -136,6 +138,13 @@ impl Lane {
         }
     }
 
+    /// Begins anew under the identity of the next transaction. Nothing of the former one is left here.
+    pub(crate) fn renew(&mut self, identity: Identity) {
+        debug_assert!(self.is_idle(), "the former transaction has ended");
+        (self.identity, self.burned) = (Some(identity), None);
+        (self.next_sequence, self.known_to_partition, self.failures) = (0, false, 0);
+    }
+
     pub(crate) fn needs_identity(&self) -> bool {
         self.identity.is_none() && !self.is_idle()
     }
@@ -177,7 +186,12 @@ impl Lane {
     fn first_time(&mut self) -> Option<(u64, Bytes)> {
         let identity = self.identity?;
         let count = self.waiting.front()?.builder.len() as i32;
-        let Some(next_sequence) = self.next_sequence.checked_add(count) else {
+        let next = self.next_sequence.checked_add(count);
+        // in a transaction they go from the last number to 0
+        let next = next.or_else(|| {
+            self.config.transactional.then_some(self.next_sequence.wrapping_add(count) & i32::MAX)
+        });
+        let Some(next_sequence) = next else {
             // the numbers of this producer id are used up
             if self.window.is_empty() {
                 self.burn();
@@ -186,7 +200,8 @@ impl Lane {
         };
         let Waiting { id, opened, bytes, builder, settle } = self.waiting.pop_front()?;
         let base_sequence = std::mem::replace(&mut self.next_sequence, next_sequence);
-        let batch = builder.producer(identity.producer_id, identity.epoch, base_sequence).build();
+        let builder = builder.producer(identity.producer_id, identity.epoch, base_sequence);
+        let batch = if self.config.transactional { builder.transactional().build() } else { builder.build() };
         let (settle, state, may_have_landed) = (Some(settle), State::Flying, false);
         let sent = Sent { id, opened, bytes, batch, base_sequence, settle, state, may_have_landed };
         let next = (id, sent.batch.clone());
@@ -238,7 +253,7 @@ impl Lane {
         let expired = now.saturating_duration_since(head.opened) >= self.config.delivery_timeout;
         self.resend = None;
         let gap = error.code == ErrorCode::SequenceGap;
-        let anew = gap && !head.may_have_landed;
+        let anew = gap && !head.may_have_landed && !self.config.transactional;
         if (error.retryable() || anew) && !expired {
             self.failures += 1;
             self.not_before = Some(now + self.config.retry.backoff(self.failures, random));
@@ -247,6 +262,12 @@ impl Lane {
                 true => self.renumber(None, done),
                 false => self.resend = Some(0),
             }
+            return;
+        }
+        if self.config.transactional {
+            let expired = expired.then_some(self.config.delivery_timeout);
+            let error = final_error(error, false, expired);
+            done.extend(self.fail_all(&error));
             return;
         }
         let reusable = Some(head.base_sequence).filter(|_| !head.may_have_landed && !gap);

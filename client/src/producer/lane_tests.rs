@@ -25,7 +25,12 @@ impl Scene {
     /// Batches 0 to 3 of two records each; batch 0 has landed, the others are in flight.
     fn three_in_flight() -> Self {
         let retry = RetryPolicy::default();
-        let lane = Lane::new(LaneConfig { max_in_flight: 5, delivery_timeout: TIMEOUT, retry });
+        let lane = Lane::new(LaneConfig {
+            max_in_flight: 5,
+            delivery_timeout: TIMEOUT,
+            retry,
+            transactional: false,
+        });
         let mut scene = Self { lane, now: Instant::now() };
         for id in 0..4 {
             let mut builder = BatchBuilder::new(Compression::Zstd);

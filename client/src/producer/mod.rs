@@ -6,11 +6,11 @@
 //! Invariants: an acknowledged record is in the log exactly once; records of one partition are in the order in which `send`
 //! returned, also when batches are sent again. A record whose fate is unknown at its delivery time-out fails with an error
 //! that says so.
-//! Not here: transactions; a producer without an id.
+//! Not here: beginning and ending transactions ([`crate::transaction`]); a producer without an id.
 
 pub(crate) mod ack;
 pub mod config;
-mod lane;
+pub(crate) mod lane;
 #[cfg(test)]
 mod lane_tests;
 mod sender;
@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::config::MAX_RECORD_BYTES;
+use self::lane::Identity;
 use self::sender::Sender;
 use crate::batcher::{Batcher, BatcherConfig, Pushed};
 use crate::metadata::SharedMetadata;
@@ -53,8 +54,20 @@ pub(crate) fn produce(
     partitions: Vec<v1::ProducePartition>,
     timeout: Duration,
 ) -> BoxFuture<'static, Vec<Result<v1::ProduceResult>>> {
+    produce_in(transport, "", partitions, timeout)
+}
+
+/// As [`produce`], for batches that belong to a transaction.
+pub(crate) fn produce_in(
+    transport: &SharedTransport,
+    transactional_id: &str,
+    partitions: Vec<v1::ProducePartition>,
+    timeout: Duration,
+) -> BoxFuture<'static, Vec<Result<v1::ProduceResult>>> {
     let count = partitions.len();
-    let answer = transport.produce(v1::ProduceRequest { correlation_id: 0, partitions });
+    let transactional_id = transactional_id.to_owned();
+    let request = v1::ProduceRequest { partitions, transactional_id, ..Default::default() };
+    let answer = transport.produce(request);
     async move {
         let answer = match tokio::time::timeout(timeout, answer).await {
             Ok(answer) => answer,
@@ -86,6 +99,18 @@ pub(crate) struct State {
     fatal: Option<Error>,
     /// The first failure since the last flush.
     first_error: Option<Error>,
+    /// Of a transactional producer, once it has begun one.
+    transaction: Option<Bound>,
+}
+
+/// The transaction that records belong to.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound {
+    /// Counts the transactions of this producer, from 1.
+    pub(crate) number: u64,
+    pub(crate) identity: Identity,
+    /// Why it can only be aborted.
+    pub(crate) doomed: Option<Error>,
 }
 
 /// What `send` and the task share.
@@ -125,6 +150,16 @@ impl Producer {
         metadata: SharedMetadata,
         config: ProducerConfig,
     ) -> Result<Self> {
+        Self::start_as(transport, metadata, config, None)
+    }
+
+    /// With a transactional id, what is sent belongs to the transaction that [`begin`](Self::begin) named last.
+    pub(crate) fn start_as(
+        transport: SharedTransport,
+        metadata: SharedMetadata,
+        config: ProducerConfig,
+        transactional_id: Option<Arc<str>>,
+    ) -> Result<Self> {
         config.validate()?;
         let batcher = Batcher::new(BatcherConfig {
             compression: config.compression,
@@ -132,10 +167,11 @@ impl Producer {
             linger: Duration::from_millis(config.linger_ms),
             buffer_bytes: config.buffer_bytes,
         });
-        let state = State { batcher, closed: false, fatal: None, first_error: None };
+        let state = State { batcher, closed: false, fatal: None, first_error: None, transaction: None };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), work: Notify::new(), settled: Notify::new() });
-        let sender = Sender::new(Arc::clone(&shared), transport, metadata.clone(), config.clone());
+        let sender =
+            Sender::new(Arc::clone(&shared), transport, metadata.clone(), config.clone(), transactional_id);
         tokio::spawn(sender.run());
         Ok(Self { shared, metadata, config })
     }
@@ -169,6 +205,9 @@ impl Producer {
         }
         if state.closed {
             return Err(Error::new(ErrorCode::Unavailable, "the producer is closed: open a new one"));
+        }
+        if let Some(error) = state.transaction.as_ref().and_then(|transaction| transaction.doomed.as_ref()) {
+            return Err(error.clone());
         }
         let pushed = state.batcher.push(topic, partition, record, Instant::now);
         drop(state);
@@ -259,6 +298,22 @@ impl Producer {
     pub async fn close(&self) -> Result<()> {
         self.end();
         self.flush().await
+    }
+
+    /// Records from now on belong to this transaction. Everything that was sent before has its outcome.
+    pub(crate) fn begin(&self, number: u64, identity: Identity) {
+        let mut state = self.shared.lock();
+        state.first_error = None;
+        state.transaction = Some(Bound { number, identity, doomed: None });
+    }
+
+    /// Fails what has no outcome, and everything that is sent until the next transaction. Returns when nothing is left.
+    pub(crate) async fn doom(&self, error: Error) {
+        if let Some(transaction) = &mut self.shared.lock().transaction {
+            transaction.doomed.get_or_insert(error);
+        }
+        // its failures are what was asked for
+        let _ = self.flush().await;
     }
 
     /// Bytes of records that are queued or in flight.

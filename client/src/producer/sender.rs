@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::config::{MAX_REQUEST_BYTES, ProducerConfig};
 use super::lane::{Answer, Done, Identity, Lane, LaneConfig};
-use super::{Shared, produce};
+use super::{Bound, Shared, produce_in};
 use crate::metadata::{METADATA_MAX_AGE, SharedMetadata};
 use crate::retry::draw;
 use crate::transport::SharedTransport;
@@ -27,6 +27,10 @@ pub(super) struct Sender {
     transport: SharedTransport,
     metadata: SharedMetadata,
     config: ProducerConfig,
+    /// Whose transactions the batches belong to.
+    transactional_id: Option<Arc<str>>,
+    /// Number of the transaction that the lanes have their identity of.
+    transaction: u64,
     lanes: Vec<Lane>,
     names: Vec<(Arc<str>, i32)>,
     /// Lanes that may have something to send.
@@ -46,6 +50,7 @@ impl Sender {
         transport: SharedTransport,
         metadata: SharedMetadata,
         config: ProducerConfig,
+        transactional_id: Option<Arc<str>>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -53,6 +58,8 @@ impl Sender {
             transport,
             metadata,
             config,
+            transactional_id,
+            transaction: 0,
             lanes: Vec::new(),
             names: Vec::new(),
             active: BTreeSet::new(),
@@ -93,7 +100,7 @@ impl Sender {
         let now = Instant::now();
         let mut state = self.shared.lock();
         for (topic, partition) in state.batcher.slots(self.lanes.len()) {
-            self.lanes.push(Lane::new(lane_config(&self.config)));
+            self.lanes.push(Lane::new(lane_config(&self.config, self.transactional_id.is_some())));
             self.names.push((topic, partition));
         }
         for &slot in self.active.iter().filter(|&&slot| self.lanes[slot].has_room()) {
@@ -101,12 +108,28 @@ impl Sender {
         }
         let ready = state.batcher.take_ready(now, |slot| self.lanes[slot].has_room());
         let ended = state.closed && state.batcher.is_drained();
+        let bound = state.transaction.clone();
         drop(state);
         for batch in ready {
             self.active.insert(batch.slot);
             self.lanes[batch.slot].enqueue(batch);
         }
+        if let Some(bound) = bound {
+            self.bind(&bound);
+        }
         ended
+    }
+
+    /// Follows the transaction: its identity at its begin, the end of everything once it can only be aborted.
+    fn bind(&mut self, bound: &Bound) {
+        if bound.number != self.transaction {
+            (self.transaction, self.identity) = (bound.number, Some(bound.identity));
+            self.lanes.iter_mut().filter(|lane| lane.is_idle()).for_each(|lane| lane.renew(bound.identity));
+        }
+        if let Some(error) = &bound.doomed {
+            let done = self.active.iter().flat_map(|&slot| self.lanes[slot].fail_all(error)).collect();
+            self.settle(done);
+        }
     }
 
     /// Sends one batch of every lane that has one, in as few requests as they fit, until no lane has any.
@@ -134,7 +157,8 @@ impl Sender {
                 self.answers.push(self.request(sent, partitions));
             }
         }
-        let needs_identity = self.active.iter().any(|&slot| self.lanes[slot].needs_identity());
+        let needs_identity = self.transactional_id.is_none()
+            && self.active.iter().any(|&slot| self.lanes[slot].needs_identity());
         if needs_identity && self.asking.is_none() && now >= self.ask_not_before {
             self.asking = Some(ask(&self.transport, self.config.request_timeout));
         }
@@ -156,7 +180,8 @@ impl Sender {
         sent: Vec<(usize, u64)>,
         partitions: Vec<v1::ProducePartition>,
     ) -> BoxFuture<'static, Answers> {
-        let answers = produce(&self.transport, partitions, self.config.request_timeout);
+        let id = self.transactional_id.as_deref().unwrap_or_default();
+        let answers = produce_in(&self.transport, id, partitions, self.config.request_timeout);
         async move { (sent, answers.await) }.boxed()
     }
 
@@ -193,6 +218,9 @@ impl Sender {
         let mut state = self.shared.lock();
         for (id, bytes, error) in settled {
             state.batcher.settled(id, bytes);
+            if let (Some(transaction), Some(error)) = (&mut state.transaction, &error) {
+                transaction.doomed.get_or_insert_with(|| error.clone());
+            }
             state.first_error = state.first_error.take().or(error);
         }
         drop(state);
@@ -235,22 +263,24 @@ impl Sender {
         }
         let lanes = self.active.iter().filter_map(|&slot| self.lanes[slot].wake_at()).min();
         let lingering = self.shared.lock().batcher.wake_at();
-        let asking =
-            self.active.iter().any(|&slot| self.lanes[slot].needs_identity()) && self.asking.is_none();
+        let asking = self.transactional_id.is_none()
+            && self.asking.is_none()
+            && self.active.iter().any(|&slot| self.lanes[slot].needs_identity());
         let ask = asking.then_some(self.ask_not_before);
         [lanes, lingering, ask].into_iter().flatten().fold(self.learn_at, Instant::min)
     }
 }
 
-fn lane_config(config: &ProducerConfig) -> LaneConfig {
+fn lane_config(config: &ProducerConfig, transactional: bool) -> LaneConfig {
     let &ProducerConfig { max_in_flight, delivery_timeout, retry, .. } = config;
-    LaneConfig { max_in_flight, delivery_timeout, retry }
+    LaneConfig { max_in_flight, delivery_timeout, retry, transactional }
 }
 
 fn ask(transport: &SharedTransport, timeout: std::time::Duration) -> BoxFuture<'static, Result<Identity>> {
     let transport = Arc::clone(transport);
     async move {
-        let asked = transport.init_producer(v1::InitProducerRequest { name: String::new() });
+        let asked =
+            transport.init_producer(v1::InitProducerRequest { name: String::new(), ..Default::default() });
         let answer = match tokio::time::timeout(timeout, asked).await {
             Ok(answer) => answer?,
             Err(_) => return Err(crate::mux::timed_out("InitProducer", timeout)),

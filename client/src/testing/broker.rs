@@ -149,6 +149,7 @@ impl Broker {
             Err(error) => return v1::FetchResult { error: Some(error.into()), ..result },
         };
         (result.high_watermark, result.log_start_offset) = (partition.end, partition.start);
+        result.last_stable_offset = partition.end;
         if !(partition.start..=partition.end).contains(&asked.fetch_offset) {
             result.error = Some(Error::new(ErrorCode::OffsetOutOfRange, "scripted: not in the log").into());
             return result;
@@ -205,11 +206,11 @@ impl Broker {
         let fresh = self.next_producer;
         self.next_producer += 1;
         if name.is_empty() {
-            return v1::InitProducerResponse { producer_id: fresh, producer_epoch: 0 };
+            return v1::InitProducerResponse { producer_id: fresh, ..Default::default() };
         }
         let (producer_id, producer_epoch) = self.producers.get(&name).map_or((fresh, 0), |p| (p.0, p.1 + 1));
         self.producers.insert(name, (producer_id, producer_epoch));
-        v1::InitProducerResponse { producer_id, producer_epoch }
+        v1::InitProducerResponse { producer_id, producer_epoch, ..Default::default() }
     }
 
     pub(super) fn create_topic(

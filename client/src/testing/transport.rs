@@ -173,6 +173,12 @@ impl Transport for MemoryTransport {
     async fn init_producer(&self, request: v1::InitProducerRequest) -> Result<v1::InitProducerResponse> {
         let mut broker = self.broker();
         broker.request_arrives()?;
+        if !request.transactional_id.is_empty() {
+            return Err(Error::new(
+                ErrorCode::Unsupported,
+                "the broker in memory has no transactions: use a node",
+            ));
+        }
         Ok(broker.init_producer(request.name))
     }
 
@@ -235,6 +241,11 @@ impl Transport for MemoryTransport {
         delete_group: DeleteGroupRequest -> DeleteGroupResponse;
         describe_topic: DescribeTopicRequest -> DescribeTopicResponse;
         alter_topic: AlterTopicRequest -> AlterTopicResponse;
+        send_offsets: SendOffsetsRequest -> SendOffsetsResponse;
+        end_transaction: EndTransactionRequest -> EndTransactionResponse;
+        list_transactions: ListTransactionsRequest -> ListTransactionsResponse;
+        describe_transaction: DescribeTransactionRequest -> DescribeTransactionResponse;
+        abort_transaction: AbortTransactionRequest -> AbortTransactionResponse;
         tier_status: TierStatusRequest -> TierStatusResponse;
         tier_verify: TierVerifyRequest -> TierVerifyResponse;
         tier_restore: TierRestoreRequest -> TierRestoreResponse;

@@ -102,7 +102,11 @@ async fn found(handle: &BrokerHandle) -> BTreeMap<String, i64> {
         found.insert(format!("definition {}", definition.name), value);
     }
     for group in handle.list_groups(v1::ListGroupsRequest {}).await.unwrap().groups {
-        let request = v1::FetchOffsetsRequest { group: group.group.clone(), partitions: Vec::new() };
+        let request = v1::FetchOffsetsRequest {
+            group: group.group.clone(),
+            partitions: Vec::new(),
+            ..Default::default()
+        };
         for offset in handle.fetch_offsets(request).await.unwrap().offsets {
             found.insert(format!("offset {} {}", group.group, offset.partition), offset.offset);
         }

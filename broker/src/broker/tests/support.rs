@@ -95,7 +95,7 @@ pub(super) fn part(topic: &str, partition: i32, batch: Bytes) -> v1::ProducePart
 }
 
 pub(super) fn produce_request(parts: Vec<v1::ProducePartition>) -> v1::ProduceRequest {
-    v1::ProduceRequest { correlation_id: 0, partitions: parts }
+    v1::ProduceRequest { correlation_id: 0, partitions: parts, ..Default::default() }
 }
 
 /// Appends to one partition.
@@ -162,7 +162,7 @@ pub(super) async fn read(handle: &BrokerHandle, topic: &str, partition: i32) -> 
 }
 
 pub(super) async fn named_producer(handle: &BrokerHandle, name: &str) -> (i64, i16) {
-    let request = v1::InitProducerRequest { name: name.to_owned() };
+    let request = v1::InitProducerRequest { name: name.to_owned(), ..Default::default() };
     let response = handle.init_producer(request).await.unwrap();
     (response.producer_id, i16::try_from(response.producer_epoch).unwrap())
 }
@@ -170,7 +170,10 @@ pub(super) async fn named_producer(handle: &BrokerHandle, name: &str) -> (i64, i
 pub(super) async fn offset_at(handle: &BrokerHandle, topic: &str, partition: i32, timestamp_ms: i64) -> i64 {
     let asked =
         v1::ListOffsetsPartition { topic: topic.to_owned(), partition, timestamp_ms, ..Default::default() };
-    let response = handle.list_offsets(v1::ListOffsetsRequest { partitions: vec![asked] }).await.unwrap();
+    let response = handle
+        .list_offsets(v1::ListOffsetsRequest { partitions: vec![asked], ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(response.results[0].error, None);
     response.results[0].offset
 }

@@ -81,8 +81,11 @@ impl Wire {
 
     /// The next good request works: one value in, the same value out.
     async fn still_works(&self, topic: &str) {
-        let request =
-            v1::ProduceRequest { correlation_id: 77, partitions: vec![part(topic, 0, batch_of(["good"]))] };
+        let request = v1::ProduceRequest {
+            correlation_id: 77,
+            partitions: vec![part(topic, 0, batch_of(["good"]))],
+            ..Default::default()
+        };
         let answer = self.produce_all(vec![request]).await.remove(0).unwrap();
         assert_eq!((answer.correlation_id, &answer.error, &answer.results[0].error), (77, &None, &None));
         let from = answer.results[0].base_offset;
@@ -103,6 +106,7 @@ async fn a_pipelined_stream_is_answered_in_order() {
     let request = |n: u64| v1::ProduceRequest {
         correlation_id: 1_000 + n,
         partitions: vec![part("orders", (n % 2) as i32, batch_of([n.to_string()]))],
+        ..Default::default()
     };
     let answers = wire.produce_all((0..1_000).map(request).collect()).await;
     assert_eq!(answers.len(), 1_000);
@@ -125,6 +129,7 @@ async fn a_small_share_of_memory_slows_a_stream_down_and_stops_nothing() {
     let request = |n: u64| v1::ProduceRequest {
         correlation_id: n,
         partitions: vec![part("orders", 0, batch_of([vec![b'x'; 10 + (n as usize * 37) % 5_000]]))],
+        ..Default::default()
     };
     let several = (0..4).map(|_| wire.produce_all((0..100).map(request).collect()));
     for answers in futures::future::join_all(several).await {

@@ -219,7 +219,7 @@ async fn groups_are_listed_by_name_from_every_partition() {
 async fn offsets_can_be_asked_for_one_by_one_or_all() {
     let node = Node::start(3).await;
     node.commit("", 0, &[(2, 4), (0, 9)]).await.expect("committed");
-    let all = v1::FetchOffsetsRequest { group: "g".to_owned(), partitions: Vec::new() };
+    let all = v1::FetchOffsetsRequest { group: "g".to_owned(), partitions: Vec::new(), ..Default::default() };
     let all = node.groups.fetch_offsets(all).await.expect("answers").offsets;
     let of = |o: &v1::OffsetCommit| (o.topic.clone(), o.partition, o.offset);
     assert_eq!(
@@ -227,7 +227,8 @@ async fn offsets_can_be_asked_for_one_by_one_or_all() {
         [("orders".to_owned(), 0, 9), ("orders".to_owned(), 2, 4)]
     );
     assert_eq!(node.committed(1).await, -1);
-    let nobody = v1::FetchOffsetsRequest { group: "nobody".to_owned(), partitions: Vec::new() };
+    let nobody =
+        v1::FetchOffsetsRequest { group: "nobody".to_owned(), partitions: Vec::new(), ..Default::default() };
     assert_eq!(node.groups.fetch_offsets(nobody).await.expect("answers").offsets, []);
 }
 

@@ -122,7 +122,7 @@ impl Node {
 
     async fn committed(&self, partition: i32) -> i64 {
         let partitions = vec![v1::TopicPartition { topic: "orders".to_owned(), partition }];
-        let request = v1::FetchOffsetsRequest { group: "g".to_owned(), partitions };
+        let request = v1::FetchOffsetsRequest { group: "g".to_owned(), partitions, ..Default::default() };
         self.groups.fetch_offsets(request).await.expect("answers").offsets[0].offset
     }
 

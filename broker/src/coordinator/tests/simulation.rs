@@ -127,6 +127,7 @@ impl World {
                     topic: "orders".to_owned(),
                     partition: *partition,
                 }],
+                ..Default::default()
             };
             let Ok(answer) = self.node.groups.fetch_offsets(request).await else { continue };
             let offset = answer.offsets[0].offset;

@@ -91,7 +91,7 @@ async fn act(node: &Node, model: &mut Model, rng: &mut StdRng, context: &str) {
             }
         }
         _ => {
-            let request = sunseo_proto::v1::InitProducerRequest { name: name.clone() };
+            let request = sunseo_proto::v1::InitProducerRequest { name: name.clone(), ..Default::default() };
             if let Ok(given) = node.metadata.init_producer(request).await {
                 let given = (given.producer_id, given.producer_epoch);
                 let last = model.producers.insert(name, given).unwrap_or((given.0, -1));

@@ -98,7 +98,7 @@ impl Node {
     }
 
     async fn producer(&self, name: &str) -> (i64, i32) {
-        let request = v1::InitProducerRequest { name: name.to_owned() };
+        let request = v1::InitProducerRequest { name: name.to_owned(), ..Default::default() };
         let answer = self.metadata.init_producer(request).await.expect("given");
         (answer.producer_id, answer.producer_epoch)
     }

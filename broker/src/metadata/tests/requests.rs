@@ -237,7 +237,7 @@ async fn a_named_producer_keeps_its_identity_and_fences_its_former_self() {
     assert_ne!(node.producer("outbox/shop/4").await.0, id);
     node.restart().await;
     assert_eq!(node.producer("outbox/shop/3").await, (id, 2));
-    let control = v1::InitProducerRequest { name: "a\nb".to_owned() };
+    let control = v1::InitProducerRequest { name: "a\nb".to_owned(), ..Default::default() };
     assert_eq!(code(node.metadata.init_producer(control).await), ErrorCode::InvalidArgument);
 }
 
