@@ -140,7 +140,8 @@ pub async fn durable_records(client: &Client, topic: &str) -> Outcome<u64> {
         ..Default::default()
     };
     let count = client.partitions(topic).await?;
-    let request = v1::ListOffsetsRequest { partitions: (0..count).map(partition).collect() };
+    let request =
+        v1::ListOffsetsRequest { partitions: (0..count).map(partition).collect(), ..Default::default() };
     let answer = client.transport().list_offsets(request).await?;
     if let Some(error) = answer.results.iter().find_map(|result| result.error.clone()) {
         return Err(sunseo_proto::Error::from(error).into());

@@ -49,6 +49,7 @@ pub fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::UnknownGroup
         | ErrorCode::UnknownPipeline
         | ErrorCode::UnknownStore
+        | ErrorCode::UnknownTransactionalId
         | ErrorCode::UnknownSource => 404,
         ErrorCode::AlreadyExists
         | ErrorCode::SequenceGap
@@ -58,6 +59,8 @@ pub fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::GroupNotEmpty
         | ErrorCode::VersionMismatch
         | ErrorCode::TopicReplaced
+        | ErrorCode::TransactionState
+        | ErrorCode::TransactionAborted
         | ErrorCode::SourceDiverged
         | ErrorCode::SourceUnreadable => 409,
         ErrorCode::BatchTooLarge => 413,
@@ -69,6 +72,8 @@ pub fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::FencedLeaderEpoch
         | ErrorCode::PartitionFailed
         | ErrorCode::ObjectStore
+        | ErrorCode::ConcurrentTransactions
+        | ErrorCode::UnstableOffsets
         | ErrorCode::Unavailable => 503,
         ErrorCode::TimedOut => 504,
         ErrorCode::DiskFull => 507,
