@@ -4,19 +4,23 @@
 //! is damage to one partition. Written beside and renamed. Before it: every segment and directory it speaks of is synced. After it:
 //! journal files are free, and files of removed segments and partitions go.
 //!
+//! Its content is put together on the log's thread at once; everything that waits for the disk is done in the background while appends
+//! go on, and the log's thread takes each next step when it comes by.
+//!
 //! A failed partition keeps the section it had, and with it the journal files since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes};
 use sunseo_proto::PartitionId;
 use sunseo_proto::envelope::{self, EnvelopeError, kind};
 
+use crate::background::{Finished, Task};
 use crate::codec::{Decoder, put_partition};
-use crate::disk::{Context as _, Disk, read_all, write_all};
+use crate::disk::{Context as _, Disk, read_all};
 use crate::partition::Partition;
 use crate::sealed;
 use crate::segment::{PARTITIONS, directory_of};
@@ -120,61 +124,215 @@ pub(crate) fn take_clean_marker(disk: &dyn Disk) -> Result<bool, LogError> {
     Ok(was_there)
 }
 
+/// A checkpoint that is under way. What it says was true when it began; appends have gone on since.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Tasks of the present step that are not back.
+    outstanding: usize,
+    step: Step,
+    /// The content of its file, until that is written.
+    bytes: Vec<u8>,
+    journal_from: u64,
+    /// Journal bytes that it has.
+    journal_bytes: u64,
+    /// Partitions that had ever stopped when it began: when more have by the time everything is synced, it is void.
+    failures: u64,
+    /// Segments of each partition whose files may go when it is there.
+    doomed_segments: BTreeMap<PartitionId, usize>,
+    /// The same of partitions.
+    doomed: BTreeSet<PartitionId>,
+    /// Partitions whose creation it has.
+    created: BTreeSet<PartitionId>,
+    /// Why it came to nothing.
+    error: Option<LogError>,
+}
+
+/// Segments and names, then the file, then its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Sync,
+    Write,
+    Name,
+}
+
 impl Store {
-    /// Takes a checkpoint; what stands in the way is logged and the next one tries again, with new files.
+    /// Begins a checkpoint if none is under way; what stands in the way is logged and the next one tries again, with new files.
     pub(crate) fn try_checkpoint(&mut self) {
-        if let Err(error) = self.checkpoint() {
+        if self.running.is_none()
+            && let Err(error) = self.begin_checkpoint()
+        {
             tracing::warn!(%error, "no checkpoint was taken");
+        }
+        self.poll_checkpoint();
+    }
+
+    /// Commits what is pending, makes every segment durable and writes the checkpoint; waits for it.
+    pub(crate) fn checkpoint(&mut self) -> Result<(), LogError> {
+        self.finish_checkpoint();
+        self.begin_checkpoint()?;
+        self.finish_checkpoint();
+        self.abandoned.take().map_or(Ok(()), Err)
+    }
+
+    /// Takes in what was done in the background.
+    pub(crate) fn poll_checkpoint(&mut self) {
+        loop {
+            let done = self.syncer.poll();
+            let was_last = done.is_empty() || !self.syncer.polls_all();
+            done.into_iter().for_each(|finished| self.finished(finished));
+            self.go_on();
+            if was_last {
+                return;
+            }
         }
     }
 
-    /// Commits what is pending, makes every segment durable and writes the checkpoint.
-    pub(crate) fn checkpoint(&mut self) -> Result<(), LogError> {
+    /// Waits for the checkpoint that is under way.
+    pub(crate) fn finish_checkpoint(&mut self) {
+        while self.running.is_some() {
+            match self.syncer.wait() {
+                Some(finished) => self.finished(finished),
+                None => self.abandon(),
+            }
+            self.go_on();
+        }
+    }
+
+    fn begin_checkpoint(&mut self) -> Result<(), LogError> {
         self.commit();
         self.checkpointed_ms = self.now_ms;
+        self.abandoned = None;
         if let Some(reason) = &self.failed {
             let error = io::Error::other(reason.to_string());
             return Err(error).context("cannot take a checkpoint in", Path::new(""));
-        }
-        self.sync_partitions();
-        if self.names_dirty {
-            self.sync_names(Path::new(PARTITIONS))?;
-            self.names_dirty = false;
         }
         let any_failed = self.partitions.values().any(is_failed);
         let journal_from = match any_failed {
             true => self.journal.oldest_sequence(),
             false => self.journal.current_sequence(),
         };
-        let sections = self.sections(journal_from, any_failed)?;
-        sealed::write_new(self.disk.as_ref(), Path::new(FILE), &encode(&sections))?;
-        self.sync_names(Path::new(""))?;
-        self.journal.checkpointed(journal_from);
-        self.clean_up();
+        let bytes = encode(&self.sections(journal_from, any_failed)?);
+        let mut running = Running {
+            outstanding: 0,
+            step: Step::Sync,
+            bytes,
+            journal_from,
+            journal_bytes: self.journal.bytes_since_checkpoint(),
+            failures: self.failures,
+            doomed_segments: BTreeMap::new(),
+            doomed: self.doomed.clone(),
+            created: BTreeSet::new(),
+            error: None,
+        };
+        let (mut tasks, mut failures) = (Vec::new(), Vec::new());
+        for (id, partition) in self.partitions.iter_mut().filter(|(_, partition)| !is_failed(partition)) {
+            running.doomed_segments.insert(*id, partition.doomed.len());
+            running.created.extend(partition.created_after.map(|_| *id));
+            if partition.failed.is_none()
+                && std::mem::take(&mut partition.changed)
+                && let Err(error) = tasks_of(partition, &mut tasks)
+            {
+                failures.push((*id, Arc::from(error.to_string())));
+            }
+        }
+        if std::mem::take(&mut self.names_dirty) {
+            tasks.push(Task::Names { id: None, directory: PARTITIONS.into() });
+        }
+        running.outstanding = tasks.len();
+        self.running = Some(running);
+        failures.iter().for_each(|(id, reason)| self.fail_partition(*id, reason));
+        tasks.into_iter().for_each(|task| self.syncer.submit(task));
+        self.go_on();
         Ok(())
     }
 
-    /// Makes names durable. After an error nobody knows which are, so nothing may be built on a later success.
-    fn sync_names(&mut self, directory: &Path) -> Result<(), LogError> {
-        let synced = self.disk.sync_dir(directory).context("cannot sync directory", directory);
-        if let Err(error) = &synced {
-            self.fail_all(&error.to_string().into());
+    /// Acts on the result of a task.
+    fn finished(&mut self, finished: Finished) {
+        let Finished { task, result } = finished;
+        if let Some(running) = &mut self.running {
+            running.outstanding = running.outstanding.saturating_sub(1);
         }
-        synced
+        let error = match (result, &task) {
+            (Err(error), _) => error,
+            (Ok(()), Task::Index { segment, sealed: true, .. }) => return segment.set_index(None),
+            (Ok(()), _) => return,
+        };
+        let reason: Arc<str> = error.to_string().into();
+        match task {
+            Task::Segment { id, .. } | Task::Names { id: Some(id), .. } => self.fail_partition(id, &reason),
+            // nobody knows which names are durable, so nothing may be built on a later success
+            Task::Names { id: None, .. } => self.fail_all(&reason),
+            // readers go on with the one in memory; after a restart it is built again
+            Task::Index { .. } => return tracing::warn!(%error, "an index was not written"),
+            Task::Checkpoint { .. } => {}
+        }
+        if let Some(running) = &mut self.running {
+            running.error.get_or_insert(error);
+        }
     }
 
-    fn sync_partitions(&mut self) {
-        let mut failures: Vec<(PartitionId, Arc<str>)> = Vec::new();
-        for (id, partition) in &mut self.partitions {
-            if partition.failed.is_some() || !partition.changed {
-                continue;
+    /// Takes the next step when everything of the present one is done.
+    fn go_on(&mut self) {
+        while let Some(running) = &mut self.running
+            && running.outstanding == 0
+        {
+            // what a partition has in the journal since it failed is needed
+            if running.error.is_some() || (running.step == Step::Sync && running.failures != self.failures) {
+                return self.abandon();
             }
-            if let Err(error) = sync_partition(partition) {
-                failures.push((*id, error.to_string().into()));
+            let task = match running.step {
+                Step::Sync => {
+                    running.step = Step::Write;
+                    Task::Checkpoint { bytes: std::mem::take(&mut running.bytes) }
+                }
+                Step::Write => {
+                    running.step = Step::Name;
+                    Task::Names { id: None, directory: PathBuf::new() }
+                }
+                Step::Name => return self.complete(),
+            };
+            running.outstanding += 1;
+            self.syncer.submit(task);
+        }
+    }
+
+    /// What the checkpoint was for is left to the next one.
+    fn abandon(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        for partition in self.partitions.values_mut() {
+            partition.changed = true;
+            partition.names_dirty |= std::mem::take(&mut partition.names_syncing);
+        }
+        self.names_dirty = true;
+        let error = running.error.unwrap_or_else(|| {
+            let error = Arc::new(io::Error::other("a partition failed meanwhile"));
+            LogError::Io { doing: "cannot complete", path: FILE.into(), error }
+        });
+        tracing::warn!(%error, "no checkpoint was taken");
+        self.abandoned = Some(error);
+    }
+
+    /// The checkpoint is durable: what it has is not needed elsewhere.
+    fn complete(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        self.journal.checkpointed(running.journal_from, running.journal_bytes);
+        for (id, doomed) in running.doomed_segments {
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            partition.names_syncing = false;
+            if running.created.contains(&id) {
+                partition.created_after = None;
+            }
+            for segment in partition.doomed.drain(..doomed).collect::<Vec<_>>() {
+                segment.remove(&self.files);
             }
         }
-        for (id, reason) in failures {
-            self.fail_partition(id, &reason);
+        for id in running.doomed {
+            self.doomed.remove(&id);
+            let directory = directory_of(id);
+            self.files.close_all_in(&directory);
+            if let Err(error) = self.disk.remove_dir(&directory) {
+                tracing::warn!(path = %directory.display(), %error, "a deleted partition's files stay until the next start");
+            }
         }
     }
 
@@ -203,24 +361,6 @@ impl Store {
         }
         Ok(Sections { frame, journal_from, sections })
     }
-
-    /// Removes the files of what is out of sight.
-    fn clean_up(&mut self) {
-        for partition in self.partitions.values_mut().filter(|partition| !is_failed(partition)) {
-            partition.changed = false;
-            partition.created_after = None;
-            for segment in std::mem::take(&mut partition.doomed) {
-                segment.remove(&self.files);
-            }
-        }
-        for id in std::mem::take(&mut self.doomed) {
-            let directory = directory_of(id);
-            self.files.close_all_in(&directory);
-            if let Err(error) = self.disk.remove_dir(&directory) {
-                tracing::warn!(path = %directory.display(), %error, "a deleted partition's files stay until the next start");
-            }
-        }
-    }
 }
 
 /// A quarantined partition is failed too, but its section is right.
@@ -228,26 +368,26 @@ pub(crate) fn is_failed(partition: &Partition) -> bool {
     partition.failed.is_some() && partition.state.quarantined.is_none()
 }
 
-fn sync_partition(partition: &mut Partition) -> Result<(), LogError> {
-    for segment in partition.dirty.clone() {
-        partition.sync_segment(&segment)?;
+/// What makes a partition durable as it is now.
+fn tasks_of(partition: &mut Partition, tasks: &mut Vec<Task>) -> Result<(), LogError> {
+    let id = partition.id();
+    for segment in std::mem::take(&mut partition.dirty) {
+        let written = segment.file(partition.files()).context("cannot open", &segment.path)?;
+        segment.set_dirty(false);
+        tasks.push(Task::Segment { id, segment, _written: written });
     }
-    if partition.names_dirty {
-        let directory = directory_of(partition.id());
-        partition.files().disk.sync_dir(&directory).context("cannot sync directory", &directory)?;
-        partition.names_dirty = false;
+    for segment in std::mem::take(&mut partition.unindexed) {
+        if let Some(index) = segment.sealed_index() {
+            tasks.push(Task::Index { segment, index, sealed: true });
+        }
     }
-    write_active_index(partition);
+    if std::mem::take(&mut partition.names_dirty) {
+        partition.names_syncing = true;
+        tasks.push(Task::Names { id: Some(id), directory: directory_of(id) });
+    }
+    // so that recovery reads only what is appended later
+    if let Some(index) = partition.active.sealed_index() {
+        tasks.push(Task::Index { segment: partition.active.clone(), index, sealed: false });
+    }
     Ok(())
-}
-
-/// The index so far, so that recovery reads only what was appended later. It may be lost: it can be built again.
-fn write_active_index(partition: &Partition) {
-    let Some(index) = partition.active.sealed_index() else { return };
-    let disk = &partition.files().disk;
-    let written =
-        disk.create(&partition.active.index_path).and_then(|file| write_all(file.as_ref(), &index, 0));
-    if let Err(error) = written {
-        tracing::warn!(path = %partition.active.index_path.display(), %error, "index was not written");
-    }
 }

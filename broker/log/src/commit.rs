@@ -1,8 +1,8 @@
 //! Group commit: everything that is pending becomes durable, then visible.
 //!
 //! Three ways for a partition's batches, chosen anew at each sync:
-//! - journaled (few bytes): into the frame that all partitions share; after its fdatasync they are written to the segment through the
-//!   page cache, which is synced at the next checkpoint;
+//! - journaled (few bytes): into the frame that all partitions share, which goes past the page cache; beside it they are written to
+//!   the segment through the page cache, which the next checkpoint syncs in the background;
 //! - direct (many bytes): into the segment, which is synced at once; the frame only notes how far;
 //! - lazy (`fsync: false`): into the segment; synced when it is sealed.
 //!
@@ -15,11 +15,12 @@ use std::sync::Arc;
 use sunseo_proto::PartitionId;
 use sunseo_proto::batch::{HEADER_BYTES, stamp};
 
+use crate::config::Background;
 use crate::disk::{Context as _, write_all};
 use crate::entry::{Entry, FrameBuilder};
 use crate::partition::{Partition, Pending};
-use crate::sealed;
 use crate::segment::{PARTITIONS, Segment, directory_of};
+use crate::writer::{FrameWriter, OVERLAP_BYTES};
 use crate::{LogError, SealedFacts, Store, SyncFailure, SyncOutcome};
 
 /// From this size on a batch is written to its segment from where it lies, smaller ones are gathered.
@@ -47,16 +48,41 @@ struct Prepared {
     id: PartitionId,
     pending: Vec<Pending>,
     runs: Vec<Run>,
+    /// Why its segment could not be written.
+    failed: Option<LogError>,
+}
+
+/// Nobody else has the frame but while it is written.
+fn frame_mut(frame: &mut Arc<FrameBuilder>) -> &mut FrameBuilder {
+    if Arc::get_mut(frame).is_none() {
+        *frame = Arc::default();
+    }
+    Arc::get_mut(frame).unwrap_or_else(|| unreachable!("a new one has one owner"))
+}
+
+fn write_run_of(partition: &mut Partition, run: &Run, frame: &FrameBuilder) -> Result<(), LogError> {
+    partition.mark_dirty(&run.segment);
+    let path = &run.segment.path;
+    let file = run.segment.file(partition.files()).context("cannot open", path)?;
+    write_all(file.as_ref(), frame.data(run.range.clone()), run.at).context("cannot write", path)
 }
 
 impl Store {
     /// One group commit: makes everything durable that was done since the last one, and shows it to readers.
     pub fn sync(&mut self) -> SyncOutcome {
         self.commit();
+        self.poll_checkpoint();
         let dirty: usize = self.partitions.values().map(|partition| partition.dirty.len()).sum();
-        let is_due = self.journal.bytes_since_checkpoint() >= self.config.checkpoint_journal_bytes
-            || dirty >= self.config.open_files_max;
-        if is_due && self.failed.is_none() {
+        let is_beyond = |store: &Self, times: usize| {
+            let bytes = store.config.checkpoint_journal_bytes.saturating_mul(times as u64);
+            store.journal.bytes_since_checkpoint() >= bytes
+                || dirty >= store.config.open_files_max.saturating_mul(times)
+        };
+        if self.running.is_some() && is_beyond(self, 2) {
+            // appends are faster than the checkpoint: what recovery must read stays bounded
+            self.finish_checkpoint();
+        }
+        if is_beyond(self, 1) && self.failed.is_none() {
             self.try_checkpoint();
         }
         self.take_outcome()
@@ -83,7 +109,7 @@ impl Store {
             return;
         }
         let mut group = Vec::with_capacity(touched.len());
-        self.frame.clear();
+        frame_mut(&mut self.frame).clear();
         for id in touched {
             match self.prepare(id) {
                 Ok(Some(prepared)) => group.push(prepared),
@@ -112,26 +138,23 @@ impl Store {
             true if bytes >= self.config.direct_bytes() => Way::Direct,
             true => Way::Journaled,
         };
+        let frame = frame_mut(&mut self.frame);
         let runs = match way {
-            Way::Journaled => prepare_journaled(partition, &pending, &mut self.frame),
+            Way::Journaled => prepare_journaled(partition, &pending, frame),
             Way::Direct | Way::Lazy => {
                 let seals = pending.iter().any(|change| matches!(change, Pending::Seal { .. }));
-                if partition.names_dirty && (way == Way::Direct || seals) {
+                if (partition.names_dirty || partition.names_syncing) && (way == Way::Direct || seals) {
                     sync_names(partition)?;
                 }
-                write_now(partition, &pending, way, &mut self.frame, &mut self.scratch)?;
+                write_now(partition, &pending, way, frame, &mut self.scratch)?;
                 Vec::new()
             }
         };
-        Ok(Some(Prepared { id, pending, runs }))
+        Ok(Some(Prepared { id, pending, runs, failed: None }))
     }
 
-    fn commit_group(&mut self, group: Vec<Prepared>) {
-        let result = match self.frame.is_empty() || self.failed.is_some() {
-            true => Ok(()),
-            false => self.journal.append(&mut self.frame, self.now_ms),
-        };
-        if let Err(error) = result {
+    fn commit_group(&mut self, mut group: Vec<Prepared>) {
+        if let Err(error) = self.write_frame(&mut group) {
             self.fail_all(&format!("the journal failed: {error}").into());
         }
         for prepared in group {
@@ -142,7 +165,7 @@ impl Store {
             }
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             let before = partition.shared.look().end();
-            match show(partition, prepared, &self.frame) {
+            match show(partition, prepared) {
                 Ok(false) => {}
                 Ok(true) => {
                     self.partitions.remove(&id);
@@ -156,12 +179,52 @@ impl Store {
                 self.carried.durable.push((id, after));
             }
         }
-        self.frame.clear();
+        frame_mut(&mut self.frame).clear();
+    }
+
+    /// Makes the frame durable and writes its batches to their segments, both at the same time when there is enough to write. It does not
+    /// matter which is there first: what a segment has beyond the journal is cut off by recovery, what it lacks is written again.
+    fn write_frame(&mut self, group: &mut [Prepared]) -> Result<(), LogError> {
+        if self.frame.is_empty() || self.failed.is_some() {
+            return Ok(());
+        }
+        let write = self.journal.place(frame_mut(&mut self.frame), self.now_ms)?;
+        let write = match &self.writer {
+            Some(writer) if self.frame.bytes() >= OVERLAP_BYTES => match writer.begin(write, &self.frame) {
+                Ok(()) => {
+                    self.write_segments(group);
+                    return self.writer.as_ref().map_or(Ok(()), FrameWriter::wait);
+                }
+                Err(write) => write,
+            },
+            _ => write,
+        };
+        // a simulation sees both orders
+        let is_simulated = matches!(self.config.background, Background::Steps(_));
+        if is_simulated && self.journal.last_frame().is_multiple_of(2) {
+            self.write_segments(group);
+        }
+        write.perform(self.frame.pages())?;
+        self.write_segments(group);
+        Ok(())
+    }
+
+    /// Writes journaled batches to their segments, through the page cache. An error is kept for its partition.
+    fn write_segments(&mut self, group: &mut [Prepared]) {
+        for prepared in group {
+            let Some(partition) = self.partitions.get_mut(&prepared.id) else { continue };
+            let runs = std::mem::take(&mut prepared.runs);
+            let write = |run: &Run| write_run_of(partition, run, &self.frame);
+            if let Err(error) = runs.iter().try_for_each(write) {
+                prepared.failed = Some(error);
+            }
+        }
     }
 
     pub(crate) fn fail_partition(&mut self, id: PartitionId, reason: &Arc<str>) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         if partition.fail(reason) {
+            self.failures += 1;
             self.carried.failed.push(SyncFailure { id, reason: reason.clone() });
         }
     }
@@ -306,13 +369,10 @@ fn write_run(
     flush(scratch, start)
 }
 
-/// The frame is durable: journaled batches go to their segments, and readers see everything. Returns whether the partition is gone.
-fn show(partition: &mut Partition, prepared: Prepared, frame: &FrameBuilder) -> Result<bool, LogError> {
-    for run in &prepared.runs {
-        partition.mark_dirty(&run.segment);
-        let path = &run.segment.path;
-        let file = run.segment.file(partition.files()).context("cannot open", path)?;
-        write_all(file.as_ref(), frame.data(run.range.clone()), run.at).context("cannot write", path)?;
+/// The frame is durable and the segments have its batches: readers see everything. Returns whether the partition is gone.
+fn show(partition: &mut Partition, prepared: Prepared) -> Result<bool, LogError> {
+    if let Some(error) = prepared.failed {
+        return Err(error);
     }
     let mut unseen: Option<(u64, i64, i64)> = None;
     let mut segment = shown_active(partition);
@@ -348,23 +408,18 @@ fn show(partition: &mut Partition, prepared: Prepared, frame: &FrameBuilder) -> 
     Ok(false)
 }
 
-/// Cuts the reserved room off, syncs, and writes the index beside.
+/// Cuts the reserved room off. The next checkpoint syncs it and writes its index; until then the journal has what it holds, or it was
+/// synced before its note was written.
 fn finish_segment(
     partition: &mut Partition,
     segment: &Arc<Segment>,
     facts: &SealedFacts,
 ) -> Result<(), LogError> {
+    partition.mark_dirty(segment);
     let file = segment.file(partition.files()).context("cannot open", &segment.path)?;
     file.set_bytes(facts.bytes).context("cannot cut", &segment.path)?;
-    partition.sync_segment(segment)?;
     partition.names_dirty = true;
-    if let Some(index) = segment.sealed_index() {
-        match sealed::write_new(partition.files().disk.as_ref(), &segment.index_path, &index) {
-            Ok(()) => segment.set_index(None),
-            // readers go on with the one in memory; after a restart it is built again
-            Err(error) => tracing::warn!(%error, "index of a sealed segment was not written"),
-        }
-    }
+    partition.unindexed.push(segment.clone());
     Ok(())
 }
 

@@ -27,6 +27,17 @@ pub struct StoreConfig {
     pub verify_bytes: u64,
     /// Segment bytes per entry of the sparse index.
     pub index_interval_bytes: u64,
+    /// Who syncs segments and writes checkpoints.
+    pub background: Background,
+}
+
+/// How work is done that appends do not wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Background {
+    /// By threads of its own.
+    Threads,
+    /// By the log's thread, so many tasks with each sync: a simulation can be repeated.
+    Steps(usize),
 }
 
 impl Default for StoreConfig {
@@ -43,6 +54,7 @@ impl Default for StoreConfig {
             producer_expiry_ms: 7 * 24 * 3_600_000,
             verify_bytes: 8 << 20,
             index_interval_bytes: 16 << 10,
+            background: Background::Threads,
         }
     }
 }

@@ -34,6 +34,11 @@ pub trait DirectoryLock: Debug + Send + Sync {}
 pub trait Disk: Debug + Send + Sync + 'static {
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<SharedFile>;
+    /// As [`Disk::open`], for a file that is written in whole pages from memory that begins at a page: those go past the page cache where
+    /// the machine can, which saves a copy. Other writes work too.
+    fn open_for_pages(&self, path: &Path) -> io::Result<SharedFile> {
+        self.open(path)
+    }
     /// Creates a file, or empties the one that is there.
     fn create(&self, path: &Path) -> io::Result<SharedFile>;
     /// Creates a directory and its parents; one that is there is success.

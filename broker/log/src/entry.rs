@@ -5,9 +5,10 @@
 
 use bytes::{BufMut as _, Bytes};
 use sunseo_proto::PartitionId;
-use sunseo_proto::envelope::{self, EnvelopeError, kind};
+use sunseo_proto::envelope::{self, ENVELOPE_BYTES, EnvelopeError, kind};
 
 use crate::codec::{Decoder, put_partition};
+use crate::pages::PageBuffer;
 use crate::state::{decode_config, decode_segment, encode_config, encode_segment};
 use crate::{PartitionConfig, SealedFacts};
 
@@ -56,36 +57,45 @@ const LOG_START: u8 = 8;
 const EVICT: u8 = 9;
 const RESTORE: u8 = 10;
 
-/// A frame's payload under construction.
+/// A frame under construction, in the place from which it is written: its batches are copied once, into it.
 #[derive(Debug, Default)]
 pub(crate) struct FrameBuilder {
-    payload: Vec<u8>,
+    pages: PageBuffer,
+    /// The entry that is being encoded.
+    small: Vec<u8>,
     /// Where the length of the open data entry stands.
     open: Option<usize>,
 }
 
-/// Bytes before the first entry: nonce, number, time.
-const HEAD_BYTES: usize = 24;
+/// Bytes before the first entry: the envelope's head, nonce, number, time.
+const HEAD_BYTES: usize = ENVELOPE_BYTES + 24;
 
 impl FrameBuilder {
     pub(crate) fn clear(&mut self) {
-        self.payload.clear();
-        self.payload.resize(HEAD_BYTES, 0);
+        self.pages.clear();
+        self.pages.extend_from_slice(&[0; HEAD_BYTES]);
         self.open = None;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.payload.len() <= HEAD_BYTES
+        self.pages.len() <= HEAD_BYTES
     }
 
+    /// Bytes of the frame so far, its envelope included.
     pub(crate) fn bytes(&self) -> usize {
-        self.payload.len()
+        self.pages.len()
     }
 
     /// Adds an entry other than data.
     pub(crate) fn add(&mut self, id: PartitionId, entry: &Entry) {
+        if let Entry::Data { base, at, batches } = entry {
+            self.begin_data(id, *base, *at);
+            self.extend_data(batches);
+            return;
+        }
         self.open = None;
-        let out = &mut self.payload;
+        self.small.clear();
+        let out = &mut self.small;
         let mut head = |code: u8| {
             out.put_u8(code);
             put_partition(out, id);
@@ -105,10 +115,8 @@ impl FrameBuilder {
                 out.put_i32(*epoch);
                 out.put_i64(*start);
             }
-            Entry::Data { base, at, batches } => {
-                self.begin_data(id, *base, *at);
-                self.extend_data(batches);
-            }
+            // above
+            Entry::Data { .. } => {}
             Entry::Frontier { base, bytes, end } => {
                 head(FRONTIER);
                 out.put_i64(*base);
@@ -129,46 +137,58 @@ impl FrameBuilder {
                 encode_segment(facts, out);
             }
         }
+        self.pages.extend_from_slice(&self.small);
     }
 
     /// Opens a data entry; batches follow with [`FrameBuilder::extend_data`].
     pub(crate) fn begin_data(&mut self, id: PartitionId, base: i64, at: u64) {
-        let out = &mut self.payload;
+        self.small.clear();
+        let out = &mut self.small;
         out.put_u8(DATA);
         put_partition(out, id);
         out.put_i64(base);
         out.put_u64(at);
-        self.open = Some(out.len());
         out.put_u32(0);
+        self.pages.extend_from_slice(&self.small);
+        self.open = Some(self.pages.len() - 4);
     }
 
-    /// Adds bytes to the open data entry and returns where they are in the payload.
+    /// Adds bytes to the open data entry and returns where they are in the frame.
     pub(crate) fn extend_data(&mut self, bytes: &[u8]) -> std::ops::Range<usize> {
-        let start = self.payload.len();
-        self.payload.extend_from_slice(bytes);
+        let start = self.pages.len();
+        self.pages.extend_from_slice(bytes);
+        let end = self.pages.len();
         if let Some(at) = self.open {
-            let length = (self.payload.len() - at - 4) as u32;
-            self.payload[at..at + 4].copy_from_slice(&length.to_be_bytes());
+            let length = (end - at - 4) as u32;
+            self.pages.as_mut_slice()[at..at + 4].copy_from_slice(&length.to_be_bytes());
         }
-        start..self.payload.len()
+        start..end
     }
 
     /// The bytes at a place that [`FrameBuilder::extend_data`] returned.
     pub(crate) fn data_mut(&mut self, range: std::ops::Range<usize>) -> &mut [u8] {
-        &mut self.payload[range]
+        &mut self.pages.as_mut_slice()[range]
     }
 
     pub(crate) fn data(&self, range: std::ops::Range<usize>) -> &[u8] {
-        &self.payload[range]
+        &self.pages.as_slice()[range]
     }
 
-    /// Writes the frame's envelope to `out`, which is cleared before.
-    pub(crate) fn finish(&mut self, nonce: u64, number: u64, now_ms: i64, out: &mut Vec<u8>) {
-        self.payload[..8].copy_from_slice(&nonce.to_be_bytes());
-        self.payload[8..16].copy_from_slice(&number.to_be_bytes());
-        self.payload[16..HEAD_BYTES].copy_from_slice(&now_ms.to_be_bytes());
-        out.clear();
-        envelope::seal_into(out, kind::JOURNAL_FRAME, VERSION, &self.payload);
+    /// Numbers and seals the frame, and fills its last page with zeros; [`FrameBuilder::data`] stays where it is.
+    pub(crate) fn finish(&mut self, nonce: u64, number: u64, now_ms: i64) {
+        self.open = None;
+        let frame = self.pages.as_mut_slice();
+        let head = &mut frame[ENVELOPE_BYTES..HEAD_BYTES];
+        head[..8].copy_from_slice(&nonce.to_be_bytes());
+        head[8..16].copy_from_slice(&number.to_be_bytes());
+        head[16..].copy_from_slice(&now_ms.to_be_bytes());
+        envelope::seal_in_place(frame, kind::JOURNAL_FRAME, VERSION);
+        self.pages.fill_page();
+    }
+
+    /// The pages of a finished frame.
+    pub(crate) fn pages(&self) -> &[u8] {
+        self.pages.as_slice()
     }
 }
 
@@ -229,6 +249,7 @@ fn read_entry(from: &mut Decoder) -> Result<(PartitionId, Entry), EnvelopeError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pages::PAGE_BYTES;
     use sunseo_proto::TopicId;
 
     #[test]
@@ -256,11 +277,12 @@ mod tests {
         let mut builder = FrameBuilder::default();
         builder.clear();
         entries.iter().for_each(|entry| builder.add(id, entry));
-        let mut bytes = Vec::new();
-        builder.finish(11, 22, 33, &mut bytes);
-        let bytes = Bytes::from(bytes);
+        let length = builder.bytes();
+        builder.finish(11, 22, 33);
+        let bytes = Bytes::copy_from_slice(builder.pages());
         let frame = read_frame(&bytes, 11).expect("whole");
-        assert_eq!((frame.number, frame.now_ms, frame.bytes), (22, 33, bytes.len()));
+        assert_eq!((frame.number, frame.now_ms, frame.bytes), (22, 33, length));
+        assert_eq!(bytes.len(), length.next_multiple_of(PAGE_BYTES));
         assert_eq!(frame.entries, entries.map(|entry| (id, entry)));
         assert!(read_frame(&bytes, 12).is_err(), "of another use of the file");
     }

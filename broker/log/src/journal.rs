@@ -1,7 +1,7 @@
 //! The journal of a data directory: preallocated files that are written one after the other and used again.
 //!
 //! A file begins with an envelope of kind `JOURNAL_HEADER` (sequence, nonce) on its own page; frames follow, each at a page of its own,
-//! so that no write touches the page of an earlier frame. A file gets its name `SEQUENCE.journal` only after its header is durable, so a
+//! so that no write touches the page of an earlier frame, and whole pages go past the page cache. A file gets its name `SEQUENCE.journal` only after its header is durable, so a
 //! live file without a right header is damaged. The nonce tells frames of this use of the file from those of an earlier one, and
 //! cannot be guessed by who sends records.
 
@@ -23,7 +23,7 @@ const SPARE: &str = "spare";
 const VERSION: u8 = 1;
 
 /// Frames begin at multiples of this.
-pub(crate) const PAGE_BYTES: u64 = 4096;
+pub(crate) const PAGE_BYTES: u64 = crate::pages::PAGE_BYTES as u64;
 
 /// The journal that is written.
 #[derive(Debug)]
@@ -40,7 +40,22 @@ pub(crate) struct Journal {
     next_sequence: u64,
     next_frame: u64,
     bytes_since_checkpoint: u64,
-    envelope: Vec<u8>,
+}
+
+/// A frame that has its place and is not written.
+#[derive(Debug)]
+pub(crate) struct FrameWrite {
+    file: SharedFile,
+    path: PathBuf,
+    at: u64,
+}
+
+impl FrameWrite {
+    /// Writes the frame and makes it durable.
+    pub(crate) fn perform(&self, pages: &[u8]) -> Result<(), LogError> {
+        write_all(self.file.as_ref(), pages, self.at).context("cannot write journal", &self.path)?;
+        self.file.sync_data().context("cannot sync journal", &self.path)
+    }
 }
 
 #[derive(Debug)]
@@ -86,7 +101,6 @@ impl Journal {
             next_sequence: next_sequence + 1,
             next_frame,
             bytes_since_checkpoint: 0,
-            envelope: Vec::new(),
         };
         journal.prepare_spare()?;
         Ok(journal)
@@ -132,24 +146,19 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a frame and makes it durable.
-    pub(crate) fn append(&mut self, frame: &mut FrameBuilder, now_ms: i64) -> Result<(), LogError> {
-        let wanted = in_pages((frame.bytes() + envelope::ENVELOPE_BYTES) as u64);
+    /// Numbers a frame and gives it its place. It must be written before the next one is; when that fails the journal has failed.
+    pub(crate) fn place(&mut self, frame: &mut FrameBuilder, now_ms: i64) -> Result<FrameWrite, LogError> {
+        let wanted = in_pages(frame.bytes() as u64);
         if self.current.at + wanted > self.file_bytes {
             self.turn(wanted)?;
         }
-        let mut bytes = std::mem::take(&mut self.envelope);
-        frame.finish(self.current.nonce, self.next_frame, now_ms, &mut bytes);
-        bytes.resize(wanted as usize, 0);
+        frame.finish(self.current.nonce, self.next_frame, now_ms);
         let current = &mut self.current;
-        write_all(current.file.as_ref(), &bytes, current.at)
-            .context("cannot write journal", &current.path)?;
-        current.file.sync_data().context("cannot sync journal", &current.path)?;
+        let write = FrameWrite { file: current.file.clone(), path: current.path.clone(), at: current.at };
         current.at += wanted;
         self.next_frame += 1;
         self.bytes_since_checkpoint += wanted;
-        self.envelope = bytes;
-        Ok(())
+        Ok(write)
     }
 
     /// Goes on to the next file.
@@ -167,16 +176,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Files before `sequence` are not needed for recovery any more.
-    pub(crate) fn checkpointed(&mut self, sequence: u64) {
-        self.bytes_since_checkpoint = 0;
+    /// Files before `sequence` are not needed for recovery any more, and of the bytes that were counted since the checkpoint before, this
+    /// one has `bytes`.
+    pub(crate) fn checkpointed(&mut self, sequence: u64, bytes: u64) {
+        self.bytes_since_checkpoint -= bytes.min(self.bytes_since_checkpoint);
         while self.older.front().is_some_and(|oldest| *oldest < sequence) {
             if let Some(oldest) = self.older.pop_front() {
                 self.free.push(path_of(oldest));
             }
         }
-        // two are enough to go on; more were needed once and give their room back
-        while self.free.len() > 2 {
+        // what was needed since the last checkpoint will be again: a file that is written over syncs faster than a new one
+        let keep = 2 + usize::try_from(bytes / self.file_bytes.max(1)).unwrap_or(0);
+        while self.free.len() > keep {
             if let Some(path) = self.free.pop()
                 && let Err(error) = self.disk.remove(&path)
             {
@@ -198,17 +209,15 @@ fn prepare(
     free: Option<PathBuf>,
     sequence: u64,
 ) -> Result<Open, LogError> {
-    let reused = match &free {
-        Some(path) => disk.open(path).ok().map(|file| (file, path.clone())),
-        None => None,
-    };
-    let (file, from) = match reused {
-        Some(found) => found,
+    let from = match free.filter(|path| disk.open(path).is_ok()) {
+        Some(path) => path,
         None => {
             let path = Path::new(DIRECTORY).join(SPARE);
-            (disk.create(&path).context("cannot create", &path)?, path)
+            disk.create(&path).context("cannot create", &path)?;
+            path
         }
     };
+    let file = disk.open_for_pages(&from).context("cannot open journal", &from)?;
     file.preallocate(file_bytes).context("cannot reserve room for journal", &from)?;
     let nonce = Uuid::new_v4().as_u64_pair().0;
     let mut payload = Vec::with_capacity(16);

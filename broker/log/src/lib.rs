@@ -1,6 +1,7 @@
 //! All partitions of one data directory on one disk.
 //!
-//! - [`Store`]: the only writer. Synchronous, owned by one OS thread: append, group commit, retention, checkpoints.
+//! - [`Store`]: the only writer. Synchronous, owned by one OS thread: append, group commit, retention, checkpoints. Two threads of its own
+//!   wait for the disk: one writes journal frames while the log's thread fills segments, one syncs segments for the checkpoint.
 //! - [`Reader`]: shared handles of one partition; they see what is durable and share no lock with the writer for long.
 //! - [`Disk`]: the port to the file system. [`RealDisk`] is the machine's, [`faulty::FaultyDisk`] lives in memory and can lose power.
 //! - [`sealed`]: small files written whole, for the directory's own properties. [`inspect`]: reads a directory offline.
@@ -11,6 +12,7 @@
 //!
 //! Not here: who may append (leader epochs are stamped, not checked), the high watermark, the object store.
 
+mod background;
 mod checkpoint;
 mod codec;
 mod commit;
@@ -27,6 +29,7 @@ mod lookup;
 mod maintain;
 mod open;
 mod outcome;
+mod pages;
 mod partition;
 mod producers;
 mod reader;
@@ -41,8 +44,9 @@ mod state;
 mod store;
 mod view;
 mod walk;
+mod writer;
 
-pub use config::{PartitionConfig, StoreConfig};
+pub use config::{Background, PartitionConfig, StoreConfig};
 pub use disk::{Disk, DiskFile, SharedDisk, SharedFile};
 pub use error::LogError;
 pub use outcome::{

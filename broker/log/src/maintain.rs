@@ -16,6 +16,7 @@ impl Store {
             }
         }
         self.commit();
+        self.poll_checkpoint();
         if self.failed.is_none() && self.is_checkpoint_due(now_ms) {
             self.try_checkpoint();
         }

@@ -135,7 +135,7 @@ pub struct Recovered {
     pub quarantined: Option<Arc<str>>,
 }
 
-/// A sealed, fsynced segment.
+/// A sealed segment. Durable: by itself, or until the next checkpoint by the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealedFacts {
     /// Offset of the first record.

@@ -62,8 +62,12 @@ pub(crate) struct Partition {
     pub(crate) failed: Option<Arc<str>>,
     /// Segments with bytes that are not synced.
     pub(crate) dirty: Vec<Arc<Segment>>,
+    /// Sealed segments whose whole index is not on the disk.
+    pub(crate) unindexed: Vec<Arc<Segment>>,
     /// Names in the directory are not synced.
     pub(crate) names_dirty: bool,
+    /// A checkpoint that is under way syncs them; until then they are not.
+    pub(crate) names_syncing: bool,
     /// Changed since the last checkpoint.
     pub(crate) changed: bool,
     /// The frame before the one that created it, while no checkpoint has it.
@@ -83,7 +87,9 @@ impl Partition {
             pending_bytes: 0,
             failed: None,
             dirty: Vec::new(),
+            unindexed: Vec::new(),
             names_dirty: false,
+            names_syncing: false,
             changed: false,
             created_after: None,
             doomed: VecDeque::new(),

@@ -2,14 +2,15 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::disk::{DirectoryLock, Disk, DiskFile, Entry, SharedFile};
+use crate::pages::are_pages;
 
 const LOCK_FILE: &str = "lock";
 
@@ -70,6 +71,17 @@ impl Disk for RealDisk {
             other => other?,
         };
         Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open_for_pages(&self, path: &Path) -> io::Result<SharedFile> {
+        let path = self.root.join(path);
+        let open = |flags: i32| OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path);
+        let cached = open(0)?;
+        // not every file system has a way past the cache
+        match open(OFlags::DIRECT.bits().cast_signed()) {
+            Ok(direct) => Ok(Arc::new(PagesFile { direct, cached: RealFile(cached) })),
+            Err(_) => Ok(Arc::new(RealFile(cached))),
+        }
     }
 
     fn create(&self, path: &Path) -> io::Result<SharedFile> {
@@ -182,5 +194,42 @@ impl DiskFile for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP) => self.set_bytes(bytes),
             other => Ok(other?),
         }
+    }
+}
+
+/// A file with a way past the page cache.
+#[derive(Debug)]
+struct PagesFile {
+    direct: File,
+    cached: RealFile,
+}
+
+impl DiskFile for PagesFile {
+    fn pread(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        self.cached.pread(into, at)
+    }
+
+    fn pwrite(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        match are_pages(bytes, at) {
+            true => self.direct.write_at(bytes, at),
+            // what is left of a write that was cut short
+            false => self.cached.pwrite(bytes, at),
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.cached.sync_data()
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        self.cached.bytes()
+    }
+
+    fn set_bytes(&self, bytes: u64) -> io::Result<()> {
+        self.cached.set_bytes(bytes)
+    }
+
+    fn preallocate(&self, bytes: u64) -> io::Result<()> {
+        self.cached.preallocate(bytes)
     }
 }

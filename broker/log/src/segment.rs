@@ -13,7 +13,7 @@ use bytes::Bytes;
 use sunseo_proto::{PartitionId, TopicId};
 
 use crate::LogError;
-use crate::disk::{Context as _, SharedDisk, SharedFile};
+use crate::disk::{Context as _, Disk, SharedDisk, SharedFile, write_all};
 use crate::index::{GrowingIndex, SparseIndex};
 
 pub(crate) const PARTITIONS: &str = "partitions";
@@ -112,6 +112,8 @@ pub(crate) struct Segment {
     dirty: AtomicBool,
     /// `None` until a reader needs it.
     pub(crate) index: RwLock<Option<SparseIndex>>,
+    /// Whether the index beside it is the whole one: no earlier one is written over it.
+    index_is_whole: Mutex<bool>,
 }
 
 impl Segment {
@@ -125,6 +127,7 @@ impl Segment {
             used: AtomicBool::new(false),
             dirty: AtomicBool::new(false),
             index: RwLock::new(None),
+            index_is_whole: Mutex::new(false),
         })
     }
 
@@ -153,6 +156,22 @@ impl Segment {
             Some(SparseIndex::Growing(index)) => Some(index.seal()),
             _ => None,
         }
+    }
+
+    /// Writes the index beside the segment: that of a sealed segment to stay, an earlier one so that recovery reads less.
+    pub(crate) fn write_index(&self, disk: &dyn Disk, index: &[u8], sealed: bool) -> Result<(), LogError> {
+        let mut is_whole = lock(&self.index_is_whole);
+        if *is_whole {
+            return Ok(());
+        }
+        if sealed {
+            crate::sealed::write_new(disk, &self.index_path, index)?;
+            *is_whole = true;
+            return Ok(());
+        }
+        let path = &self.index_path;
+        let file = disk.create(path).context("cannot create", path)?;
+        write_all(file.as_ref(), index, 0).context("cannot write", path)
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -196,8 +215,11 @@ impl Segment {
             return Ok(map.clone());
         }
         let map = files.disk.map(&self.path)?;
-        // the mapping does for reading what the handle did
-        let is_first = opened.file.take().is_none();
+        // the mapping does for reading what the handle did; bytes that are not synced keep theirs
+        let is_first = opened.file.is_none();
+        if !self.is_dirty() {
+            opened.file = None;
+        }
         opened.map = Some(map.clone());
         drop(opened);
         if is_first {

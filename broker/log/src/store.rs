@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use sunseo_proto::PartitionId;
 
+use crate::background::Syncer;
+use crate::checkpoint::Running;
+use crate::config::Background;
 use crate::disk::{Context as _, DirectoryLock};
 use crate::entry::{Entry, FrameBuilder};
 use crate::index::GrowingIndex;
@@ -13,6 +16,7 @@ use crate::partition::{Partition, Pending, is_full};
 use crate::segment::{Files, Segment, directory_of};
 use crate::state::PartitionState;
 use crate::view::{Shared, Shown};
+use crate::writer::FrameWriter;
 use crate::{
     Append, LogError, Outcome, PartitionConfig, PartitionFacts, Reader, Recovered, Refusal, SharedDisk,
     StoreConfig, SyncOutcome,
@@ -47,8 +51,18 @@ pub struct Store {
     /// Names of partitions' directories are not synced.
     pub(crate) names_dirty: bool,
     pub(crate) was_clean: bool,
-    pub(crate) frame: FrameBuilder,
+    /// Shared with the thread that writes it, while it does.
+    pub(crate) frame: Arc<FrameBuilder>,
     pub(crate) scratch: Vec<u8>,
+    /// The checkpoint that is under way.
+    pub(crate) running: Option<Running>,
+    /// Why the last one came to nothing.
+    pub(crate) abandoned: Option<LogError>,
+    /// Partitions that ever stopped.
+    pub(crate) failures: u64,
+    pub(crate) writer: Option<FrameWriter>,
+    pub(crate) syncer: Syncer,
+    // the last field: the directory is free when the threads have ended
     pub(crate) _lock: Box<dyn DirectoryLock>,
 }
 
@@ -82,6 +96,11 @@ impl Store {
         let Parts { disk, config, files, journal, partitions, was_clean, lock } = parts;
         let mut frame = FrameBuilder::default();
         frame.clear();
+        let writer = match config.background {
+            Background::Threads => FrameWriter::start().ok(),
+            Background::Steps(_) => None,
+        };
+        let syncer = Syncer::start(disk.clone(), config.background);
         Self {
             disk,
             config,
@@ -99,8 +118,13 @@ impl Store {
             checkpointed_ms: now_ms,
             names_dirty: false,
             was_clean,
-            frame,
+            frame: Arc::new(frame),
             scratch: Vec::new(),
+            running: None,
+            abandoned: None,
+            failures: 0,
+            writer,
+            syncer,
             _lock: lock,
         }
     }
@@ -266,9 +290,14 @@ impl Store {
             true => Refusal::DiskFull { headroom },
             false => Refusal::Failed { id, reason: error.to_string().into() },
         };
-        self.journal
-            .reserve((self.pending_bytes + bytes) as u64, self.config.frame_bytes())
-            .map_err(refuse)?;
+        let pending = (self.pending_bytes + bytes) as u64;
+        let mut reserved = self.journal.reserve(pending, self.config.frame_bytes());
+        if matches!(reserved, Err(LogError::JournalFull { .. })) && self.running.is_some() {
+            // appends are faster than the checkpoint
+            self.finish_checkpoint();
+            reserved = self.journal.reserve(pending, self.config.frame_bytes());
+        }
+        reserved.map_err(refuse)?;
         let partition = self.partitions.get_mut(&id).ok_or(Refusal::UnknownPartition(id))?;
         if partition.must_roll(bytes) && partition.roll().map_err(refuse)? {
             self.touched.insert(id);

@@ -94,6 +94,42 @@ fn what_a_checkpoint_could_not_sync_stays_in_the_journal() {
     }
 }
 
+/// The same while the checkpoint is taken a step at a time, and appends go on between its steps.
+#[test]
+fn a_sync_that_fails_in_the_background_stops_its_partition_and_frees_no_journal() {
+    for seed in 0..10 {
+        let disk = FaultyDisk::new(seed);
+        let config = StoreConfig { background: Background::Steps(1), ..small() };
+        let (mut store, _) = Store::open(Arc::new(disk.clone()), config, 1).expect("opens");
+        for n in 0..2 {
+            store.create(id(n), PartitionConfig::default()).expect("new");
+            store.append(id(n), plain(&["first"], 1), 1, 10).expect("news");
+        }
+        store.sync();
+        (0..20).for_each(|_| drop(store.maintain(100_000)));
+        put(&mut store, plain(&["second"], 1));
+        store.sync();
+        let segment: &'static str = format!("{}/", id(0)).leak();
+        disk.set_faults(Faults { fail_sync_of: Some(segment), ..Faults::default() });
+        let mut failed = store.maintain(200_000).failed;
+        for n in 0..40 {
+            store.append(id(1), large(6_000, n), 1, 10).expect("news");
+            failed.extend(store.sync().failed);
+            if !failed.is_empty() {
+                disk.set_faults(Faults::default());
+            }
+        }
+        assert_eq!(failed.iter().map(|failure| failure.id).collect::<Vec<_>>(), [id(0)], "seed {seed}");
+        assert_eq!(values(&store), ["first", "second"], "reads go on");
+        disk.power_cut();
+        drop(store);
+        let (store, recovered) = open(&disk);
+        assert_eq!((recovered[0].end, recovered[1].end), (2, 41), "seed {seed}");
+        assert_eq!(values(&store), ["first", "second"], "seed {seed}");
+        assert!(recovered.iter().all(|partition| partition.quarantined.is_none()));
+    }
+}
+
 #[test]
 fn a_segment_that_cannot_be_written_after_the_journal_fails_its_partition() {
     let disk = FaultyDisk::new(2);

@@ -18,7 +18,7 @@ use sunseo_proto::{PartitionId, Record, TopicId};
 use uuid::Uuid;
 
 use crate::faulty::FaultyDisk;
-use crate::{Append, Outcome, PartitionConfig, Reader, Recovered, Refusal, Store, StoreConfig};
+use crate::{Append, Background, Outcome, PartitionConfig, Reader, Recovered, Refusal, Store, StoreConfig};
 
 pub(crate) fn id(n: i32) -> PartitionId {
     PartitionId { topic_id: TopicId(Uuid::from_u128(7)), partition: n }
@@ -32,6 +32,7 @@ pub(crate) fn small() -> StoreConfig {
         direct_append_bytes: 8 << 10,
         disk_headroom_bytes: 0,
         index_interval_bytes: 256,
+        background: Background::Steps(usize::MAX),
         ..StoreConfig::default()
     }
 }

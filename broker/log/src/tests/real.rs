@@ -123,3 +123,41 @@ fn a_sealed_file_is_the_old_or_the_new_one() {
         assert!(found == "new" || (!written && found == "old"), "seed {seed}: {found:?}");
     }
 }
+
+/// Frames large enough for the thread that writes them, segments that roll, and checkpoints in the background all the time.
+#[test]
+fn with_its_threads_a_store_finds_everything_again() {
+    let dir = tempfile::tempdir().expect("a place");
+    let config = || StoreConfig {
+        journal_file_bytes: 4 << 20,
+        checkpoint_journal_bytes: 2 << 20,
+        disk_headroom_bytes: 0,
+        ..StoreConfig::default()
+    };
+    assert_eq!(config().background, Background::Threads);
+    let disk = || Arc::new(RealDisk::new(dir.path()).expect("there"));
+    let (mut store, _) = Store::open(disk(), config(), 1).expect("opens");
+    let limits = PartitionConfig { segment_bytes: 700_000, ..PartitionConfig::default() };
+    (0..4).for_each(|n| store.create(id(n), limits).expect("new"));
+    for round in 0..40_u8 {
+        for n in 0..4 {
+            let bytes = if round % 4 == 0 { 150 } else { 90_000 };
+            store.append(id(n), large(bytes, round), 1, i64::from(round)).expect("news");
+        }
+        let outcome = store.sync();
+        assert!(outcome.failed.is_empty() && outcome.durable.len() == 4, "{outcome:?}");
+        let newest = read_all(&store.reader(id(1)).expect("there"));
+        assert_eq!(newest.last().map(|(offset, value)| (*offset, value[0])), Some((round.into(), round)));
+    }
+    assert!(store.sealed(id(0)).expect("there").len() > 2);
+    drop(store);
+    let (store, recovered) = Store::open(disk(), config(), 1).expect("opens again at once");
+    assert!(!store.was_clean());
+    assert!(recovered.iter().all(|found| found.end == 40 && found.quarantined.is_none()), "{recovered:?}");
+    for n in 0..4 {
+        let read = read_all(&store.reader(id(n)).expect("there"));
+        assert!(read.iter().all(|(offset, value)| value[0] == *offset as u8));
+    }
+    store.close().expect("closes");
+    assert_eq!(inspect::verify(dir.path()).expect("readable").problems, Vec::<String>::new());
+}
