@@ -1,6 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both install what is missing by themselves.
 
-.PHONY: help demo chaos test bench build install clean
+.PHONY: help demo chaos test bench peers build install clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -16,6 +16,9 @@ test:            ## format, lints, documentation, unit, property, integration an
 
 bench:           ## the README's figures, into benches/results/
 	@scripts/run.sh benches/run.sh
+
+peers:           ## Sunseo beside Kafka, NATS and Redis, into benches/results/ (ROUNDS=5; QUICK=1 tries the tools; PARTS="produce e2e")
+	@scripts/run.sh benches/peers/run.sh
 
 build:           ## the release binary; prints where it is
 	@scripts/run.sh cargo build --locked --release --bin sunseo

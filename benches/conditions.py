@@ -1,4 +1,4 @@
-"""Puts the conditions of a measurement around its rows: JSON lines on stdin, one JSON object on stdout."""
+"""The conditions of a measurement. As a program: puts them around its rows, JSON lines on stdin, one JSON object on stdout."""
 
 import datetime
 import json
@@ -23,20 +23,21 @@ def commit():
     return answer.stdout.strip() or "unknown"
 
 
-json.dump(
-    {
+def conditions():
+    return {
         "machine": {
             "processor": processor(),
             "cores": os.cpu_count(),
             "memory_gib": memory_gib(),
             "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
-            "load_average_1m": os.getloadavg()[0],
+            "load_average_1m": round(os.getloadavg()[0], 2),
         },
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
-        "rows": [json.loads(line) for line in sys.stdin if line.strip()],
-    },
-    sys.stdout,
-    indent=2,
-)
-print()
+    }
+
+
+if __name__ == "__main__":
+    rows = [json.loads(line) for line in sys.stdin if line.strip()]
+    json.dump({**conditions(), "rows": rows}, sys.stdout, indent=2)
+    print()

@@ -28,7 +28,7 @@ measure() { # measure NAME ARGS..: runs one measurement, keeps and shows its JSO
 for bytes in 100 1024; do
     measure "produce, $bytes B" produce --record-bytes "$bytes" --partitions 16 --duration "$seconds"
     rate=$(half "$(field throughput_records_per_s <<<"$last")")
-    measure "consume, $bytes B" consume --record-bytes "$bytes" --partitions 16
+    measure "consume, $bytes B" consume --record-bytes "$bytes" --partitions 16 --duration "$seconds"
     measure "end to end, $bytes B, half of that load" e2e --record-bytes "$bytes" --partitions 16 --rate "$rate" --duration "$seconds"
 done
 measure "pipeline" pipeline --partitions 8

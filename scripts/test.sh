@@ -12,4 +12,5 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 step "tests"
+"$SUNSEO_PYTHON" -m unittest discover --start-directory benches/peers
 cargo test --locked --workspace --no-fail-fast

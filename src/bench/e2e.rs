@@ -3,6 +3,7 @@
 //!
 //! The sender wakes every millisecond: up to one is in every figure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,11 +13,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::histogram::Histogram;
+use super::live::Counted;
 use super::load::{Load, stamp_of};
 use super::produce::micros;
 use super::target::Target;
-use super::{Common, KEY_BYTES, Report};
+use super::{Common, Report};
 use crate::cli::failure::{Failure, Outcome};
 
 /// How often a sender looks what is due.
@@ -44,7 +45,7 @@ pub async fn run(arguments: &Arguments, target: &Target, report: &mut Report) ->
     let admin = Client::connect(target.address.clone()).await?;
     let topic = target.topic(&admin, &arguments.common, "e2e").await?;
     let outcome = Box::pin(measure(arguments, target, (&admin, &topic), report)).await;
-    admin.admin().delete_topic(&topic).await?;
+    target.drop_topic(&admin, &arguments.common, &topic).await?;
     outcome
 }
 
@@ -58,14 +59,16 @@ async fn measure(
     report.durability(admin, topic).await?;
     report.fact("rate_records_per_s", arguments.rate);
     let client = Client::connect(target.address.clone()).await?;
-    let mut config = ConsumerConfig::topics([topic]).from(StartFrom::Start);
+    let mut config = ConsumerConfig::topics([topic]).from(StartFrom::End);
     config.fetch_wait = Duration::from_secs(5);
     let consumer = client.consumer(config).await?;
     let start = Instant::now();
     let warm_up = Duration::from_secs(common.warm_up);
     let end = warm_up + Duration::from_secs(common.duration);
     let all_sent = CancellationToken::new();
-    let receiving = receive(consumer, start, warm_up, all_sent.clone());
+    let counted = Counted::new(common.payload_bytes());
+    let _shown = counted.show(&target.live);
+    let receiving = receive(consumer, (start, warm_up), Arc::clone(&counted), all_sent.clone());
     let receiver = AbortOnDropHandle::new(tokio::spawn(receiving));
     let mut senders = Vec::new();
     for (number, client) in common.connections(target, common.producers).await?.into_iter().enumerate() {
@@ -77,22 +80,22 @@ async fn measure(
             // producers take turns
             first: Duration::from_secs_f64(number as f64 / arguments.rate),
         };
-        let load = Load::new(number as u64, common.record_bytes);
+        let load = Load::new(number as u64, common.record_bytes, common.key_bytes);
         let producer = client.producer(common.producer())?;
         senders.push(AbortOnDropHandle::new(tokio::spawn(send(plan, producer, load))));
     }
-    target.live.set_message(format!("sending {:.0} records/s for {} s", arguments.rate, end.as_secs()));
     let mut sent = 0;
     for sender in senders {
         sent += sender.await.map_err(|error| Failure::new(format!("a producer ended: {error}")))??;
     }
     all_sent.cancel();
     let received = receiver.await.map_err(|error| Failure::new(format!("the consumer ended: {error}")))?;
-    let Received { records, times } = received?;
+    let records = received?;
     if records != sent {
         return Err(Failure::new(format!("{sent} records were acknowledged, {records} were received")));
     }
-    report.throughput(times.count(), common.record_bytes + KEY_BYTES, common.duration as f64);
+    let times = counted.times();
+    report.throughput(times.count(), common.payload_bytes(), common.duration as f64);
     report.latency("latency", &times);
     Ok(())
 }
@@ -129,29 +132,30 @@ async fn send(plan: Plan, producer: sunseo_client::Producer, mut load: Load) -> 
     }
 }
 
-struct Received {
-    records: u64,
-    times: Histogram,
-}
-
-/// Receives until everything was sent and nothing more comes.
+/// Receives until everything was sent and nothing more comes; how many.
 async fn receive(
     mut consumer: sunseo_client::Consumer,
-    start: Instant,
-    warm_up: Duration,
+    (start, warm_up): (Instant, Duration),
+    counted: Arc<Counted>,
     all_sent: CancellationToken,
-) -> Outcome<Received> {
-    let (mut received, warm_up) = (Received { records: 0, times: Histogram::default() }, micros(warm_up));
+) -> Outcome<u64> {
+    let mut received = 0;
     let mut last = Instant::now();
     loop {
         let batch = consumer.poll(Duration::from_millis(100)).await?;
-        let now = micros(start.elapsed());
-        for consumed in &batch {
-            received.records += 1;
-            if let Some(due) = stamp_of(&consumed.record).filter(|due| *due >= warm_up) {
-                received.times.record(now.saturating_sub(due));
-            }
+        let now = start.elapsed();
+        if now >= warm_up {
+            counted.begin();
         }
+        let dues = batch.iter().filter_map(|consumed| stamp_of(&consumed.record).map(Duration::from_micros));
+        // a record that was due in the warm-up is not measured, whenever it comes
+        let mut measured = 0;
+        counted.time(dues.filter(|due| *due >= warm_up).map(|due| {
+            measured += 1;
+            now.saturating_sub(due)
+        }));
+        counted.add(measured);
+        received += batch.len() as u64;
         if !batch.is_empty() {
             last = Instant::now();
         }

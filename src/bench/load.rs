@@ -3,28 +3,27 @@
 use bytes::{Bytes, BytesMut};
 use sunseo_proto::Record;
 
-use super::KEY_BYTES;
-
 /// A stream of records whose bytes do not compress to nothing.
 #[derive(Debug)]
 pub struct Load {
     random: Random,
     filler: Bytes,
     record_bytes: usize,
+    key_bytes: usize,
 }
 
 /// Bytes of noise that values are cut from.
 const FILLER_BYTES: usize = 1 << 20;
 
 impl Load {
-    /// Different numbers give different records.
-    pub fn new(number: u64, record_bytes: usize) -> Self {
+    /// Different numbers give different records. Keys have at most 8 bytes, none with 0.
+    pub fn new(number: u64, record_bytes: usize, key_bytes: usize) -> Self {
         let mut random = Random::new(number);
         let mut filler = BytesMut::with_capacity(FILLER_BYTES + record_bytes);
         while filler.len() < FILLER_BYTES + record_bytes {
             filler.extend_from_slice(&random.next().to_le_bytes());
         }
-        Self { random, filler: filler.freeze(), record_bytes }
+        Self { random, filler: filler.freeze(), record_bytes, key_bytes: key_bytes.min(8) }
     }
 
     /// The next one, with a random key.
@@ -32,7 +31,10 @@ impl Load {
         let random = self.random.next();
         let start = random as usize % FILLER_BYTES;
         let value = self.filler.slice(start..start + self.record_bytes);
-        Record::new(Bytes::copy_from_slice(&random.to_be_bytes()[..KEY_BYTES]), value, now_ms)
+        let mut record = Record::new(Bytes::new(), value, now_ms);
+        let key = random.to_be_bytes();
+        record.key = (self.key_bytes > 0).then(|| Bytes::copy_from_slice(&key[..self.key_bytes]));
+        record
     }
 
     /// The next one, which carries a number in its first 8 bytes.
@@ -76,17 +78,18 @@ mod tests {
 
     #[test]
     fn records_have_their_size_and_carry_their_stamp() {
-        let mut load = Load::new(1, 100);
+        let mut load = Load::new(1, 100, 6);
         let plain = load.next(5);
-        assert_eq!((plain.value.unwrap().len(), plain.key.unwrap().len()), (100, KEY_BYTES));
+        assert_eq!((plain.value.unwrap().len(), plain.key.unwrap().len()), (100, 6));
         let stamped = load.stamped(77, 5);
         assert_eq!((stamp_of(&stamped), stamped.value.unwrap().len()), (Some(77), 100));
+        assert_eq!(Load::new(1, 100, 0).next(5).key, None);
     }
 
     #[test]
     fn two_loads_differ_and_one_repeats_itself() {
         let keys = |number| {
-            let mut load = Load::new(number, 16);
+            let mut load = Load::new(number, 16, 8);
             (0..10).map(|_| load.next(0).key.unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(keys(3), keys(3));

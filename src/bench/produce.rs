@@ -1,5 +1,6 @@
-//! Closed loop: every producer sends as fast as its buffer takes records. What counts is what the high watermarks say.
+//! Closed loop: every producer sends as fast as its buffer (or `--in-flight`) lets it. What counts is what the high watermarks say.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,13 +14,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::histogram::Histogram;
+use super::live::Counted;
 use super::load::Load;
 use super::target::Target;
-use super::{Common, KEY_BYTES, Report};
+use super::{Common, Report};
 use crate::cli::failure::{Failure, Outcome};
 
-/// One of this many records has its acknowledgement timed.
+/// One of this many records has its acknowledgement timed; with `--in-flight` every one has.
 const SAMPLE_EVERY: u64 = 128;
 
 /// Acknowledgements waited for at the same time, per producer.
@@ -29,101 +30,176 @@ const SAMPLES_MAX: usize = 4_096;
 pub struct Arguments {
     #[command(flatten)]
     pub common: Common,
+    /// Records that a producer leaves unacknowledged; 0 for as many as its buffer takes
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    in_flight: usize,
+    /// End after this much instead of after --duration, without a warm-up
+    #[arg(long, value_name = "MB")]
+    megabytes: Option<u64>,
 }
 
 pub async fn run(arguments: &Arguments, target: &Target, report: &mut Report) -> Outcome {
     let common = &arguments.common;
     let admin = Client::connect(target.address.clone()).await?;
     let topic = target.topic(&admin, common, "produce").await?;
-    let outcome = Box::pin(measure(common, target, (&admin, &topic), report)).await;
-    admin.admin().delete_topic(&topic).await?;
+    let outcome = Box::pin(measure(arguments, target, (&admin, &topic), report)).await;
+    target.drop_topic(&admin, common, &topic).await?;
     outcome
 }
 
 async fn measure(
-    common: &Common,
+    arguments: &Arguments,
     target: &Target,
     (admin, topic): (&Client, &str),
     report: &mut Report,
 ) -> Outcome {
+    let common = &arguments.common;
     report.durability(admin, topic).await?;
+    report.fact("in_flight", arguments.in_flight);
     let stop = CancellationToken::new();
-    let mut senders = Vec::new();
-    for (number, client) in common.connections(target, common.producers).await?.into_iter().enumerate() {
-        let producer = client.producer(common.producer())?;
-        let load = Load::new(number as u64, common.record_bytes);
-        let sending = send(client, producer, topic.to_owned(), load, stop.clone());
-        senders.push(AbortOnDropHandle::new(tokio::spawn(sending)));
+    let counted = Counted::new(common.payload_bytes());
+    let _shown = counted.show(&target.live);
+    let share =
+        arguments.megabytes.map(|megabytes| common.records_of(megabytes).div_ceil(common.producers as u64));
+    let first = durable_records(admin, topic).await?;
+    let clients = common.connections(target, common.producers).await?;
+    let mut start = Instant::now();
+    if share.is_some() {
+        counted.begin();
     }
-    wait(target, (admin, topic), Duration::from_secs(common.warm_up), "warming up").await?;
-    let (before, start) = (durable_records(admin, topic).await?, Instant::now());
-    wait(target, (admin, topic), Duration::from_secs(common.duration), "producing").await?;
+    let mut senders = Vec::new();
+    for (number, client) in clients.into_iter().enumerate() {
+        let sender = Sender {
+            producer: client.producer(common.producer())?,
+            topic: topic.to_owned(),
+            load: Load::new(number as u64, common.record_bytes, common.key_bytes),
+            in_flight: arguments.in_flight,
+            share: share.unwrap_or(u64::MAX),
+            counted: Arc::clone(&counted),
+            stop: stop.clone(),
+        };
+        senders.push(AbortOnDropHandle::new(tokio::spawn(async move { sender.run(client).await })));
+    }
+    let mut before = first;
+    if share.is_some() {
+        // all of it, acknowledged
+        all(&mut senders).await?;
+    } else {
+        tokio::time::sleep(Duration::from_secs(common.warm_up)).await;
+        before = durable_records(admin, topic).await?;
+        start = Instant::now();
+        counted.begin();
+        tokio::time::sleep(Duration::from_secs(common.duration)).await;
+    }
     let (after, seconds) = (durable_records(admin, topic).await?, start.elapsed().as_secs_f64());
     stop.cancel();
-    let mut times = Histogram::default();
-    for sender in senders {
-        let sent = sender.await.map_err(|error| Failure::new(format!("a producer ended: {error}")))?;
-        times.merge(&sent?);
-    }
-    report.throughput(after - before, common.record_bytes + KEY_BYTES, seconds);
-    report.latency("acknowledged", &times);
+    all(&mut senders).await?;
+    report.throughput(after - before, common.payload_bytes(), seconds);
+    report.figure("records_in_all", (durable_records(admin, topic).await? - first) as f64);
+    report.latency("acknowledged", &counted.times());
     Ok(())
 }
 
-/// Sends until it is stopped; the times of acknowledgements.
-async fn send(
-    client: Client,
+/// Waits for every task, or the first failure.
+pub async fn all(tasks: &mut Vec<AbortOnDropHandle<Outcome>>) -> Outcome {
+    for task in tasks.drain(..) {
+        task.await.map_err(|error| Failure::new(format!("a part of the load ended: {error}")))??;
+    }
+    Ok(())
+}
+
+struct Sender {
     producer: Producer,
     topic: String,
-    mut load: Load,
+    load: Load,
+    in_flight: usize,
+    share: u64,
+    counted: Arc<Counted>,
     stop: CancellationToken,
-) -> Outcome<Histogram> {
-    let (samples, receiver) = mpsc::channel(SAMPLES_MAX);
-    let timing = AbortOnDropHandle::new(tokio::spawn(time(receiver)));
-    let mut number = 0_u64;
-    let mut now_ms = SystemClock.now_ms();
-    while !stop.is_cancelled() {
-        if number.is_multiple_of(SAMPLE_EVERY) {
-            now_ms = SystemClock.now_ms();
-            // the loop must not keep others from running while the buffer has room
-            tokio::task::yield_now().await;
-        }
-        let sent_at = Instant::now();
-        let ack = producer.send(&topic, load.next(now_ms)).await?;
-        if number.is_multiple_of(SAMPLE_EVERY) {
-            // with so many unanswered, one sample less changes nothing
-            let _ = samples.try_send((sent_at, ack));
-        }
-        number += 1;
-    }
-    producer.close().await?;
-    drop(samples);
-    drop(client);
-    timing.await.map_err(|error| Failure::new(format!("timing ended: {error}")))
 }
 
-async fn time(mut samples: mpsc::Receiver<(Instant, Ack)>) -> Histogram {
-    let mut times = Histogram::default();
+impl Sender {
+    /// Sends until it is stopped or has sent its share. `client` is held until the end.
+    async fn run(mut self, client: Client) -> Outcome {
+        match self.in_flight {
+            0 => self.buffered().await?,
+            _ => self.bounded().await?,
+        }
+        self.producer.close().await?;
+        drop(client);
+        Ok(())
+    }
+
+    async fn buffered(&mut self) -> Outcome {
+        let (samples, receiver) = mpsc::channel(SAMPLES_MAX);
+        let timing = tokio::spawn(time(receiver, Arc::clone(&self.counted)));
+        let timing = AbortOnDropHandle::new(timing);
+        let mut now_ms = SystemClock.now_ms();
+        let mut number = 0_u64;
+        while number < self.share && !self.stop.is_cancelled() {
+            let sampled = number.is_multiple_of(SAMPLE_EVERY);
+            if sampled {
+                now_ms = SystemClock.now_ms();
+                self.counted.add(if number == 0 { 0 } else { SAMPLE_EVERY });
+                // the loop must not keep others from running while the buffer has room
+                tokio::task::yield_now().await;
+            }
+            let sent_at = Instant::now();
+            let ack = self.producer.send(&self.topic, self.load.next(now_ms)).await?;
+            if sampled && self.counted.measures(sent_at) {
+                // with so many unanswered, one sample less changes nothing
+                let _ = samples.try_send((sent_at, ack));
+            }
+            number += 1;
+        }
+        self.producer.flush().await?;
+        drop(samples);
+        timing.await.map_err(|error| Failure::new(format!("timing ended: {error}")))
+    }
+
+    /// At most so many unacknowledged, each one timed.
+    async fn bounded(&mut self) -> Outcome {
+        let mut waiting = FuturesUnordered::new();
+        let mut number = 0_u64;
+        while number < self.share && !self.stop.is_cancelled() {
+            if waiting.len() >= self.in_flight
+                && let Some(answer) = waiting.next().await
+            {
+                self.acknowledged(answer)?;
+            }
+            let sent_at = Instant::now();
+            let ack = self.producer.send(&self.topic, self.load.next(SystemClock.now_ms())).await?;
+            waiting.push(async move { ack.await.map(|_| sent_at) });
+            number += 1;
+        }
+        while let Some(answer) = waiting.next().await {
+            self.acknowledged(answer)?;
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&self, answer: sunseo_proto::error::Result<Instant>) -> Outcome {
+        let sent_at = answer?;
+        if self.counted.measures(sent_at) {
+            self.counted.add(1);
+            self.counted.time([sent_at.elapsed()]);
+        }
+        Ok(())
+    }
+}
+
+/// Times the acknowledgements of samples. A refused record has no time; its error ends the producer, which reports it.
+async fn time(mut samples: mpsc::Receiver<(Instant, Ack)>, counted: Arc<Counted>) {
     let mut waiting = FuturesUnordered::new();
-    loop {
+    let mut open = true;
+    while open || !waiting.is_empty() {
         tokio::select! {
-            sample = samples.recv(), if waiting.len() < SAMPLES_MAX => match sample {
+            sample = samples.recv(), if open && waiting.len() < SAMPLES_MAX => match sample {
                 Some((sent_at, ack)) => waiting.push(async move { ack.await.map(|_| sent_at.elapsed()) }),
-                None => break,
+                None => open = false,
             },
-            Some(time) = waiting.next() => count(&mut times, time),
+            Some(time) = waiting.next() => counted.time(time.ok()),
         }
-    }
-    while let Some(time) = waiting.next().await {
-        count(&mut times, time);
-    }
-    times
-}
-
-/// A refused record has no time; its error ends the producer, which reports it.
-fn count(times: &mut Histogram, time: sunseo_proto::error::Result<Duration>) {
-    if let Ok(time) = time {
-        times.record(micros(time));
     }
 }
 
@@ -147,21 +223,4 @@ pub async fn durable_records(client: &Client, topic: &str) -> Outcome<u64> {
         return Err(sunseo_proto::Error::from(error).into());
     }
     Ok(answer.results.iter().map(|result| result.offset.max(0) as u64).sum())
-}
-
-/// Lets the load run, and shows how it goes.
-async fn wait(target: &Target, (admin, topic): (&Client, &str), time: Duration, doing: &str) -> Outcome {
-    let end = Instant::now() + time;
-    let mut before = durable_records(admin, topic).await?;
-    while Instant::now() < end {
-        let start = Instant::now();
-        tokio::time::sleep_until((start + Duration::from_secs(1)).min(end)).await;
-        if !target.live.is_hidden() {
-            let now = durable_records(admin, topic).await?;
-            let rate = (now - before) as f64 / start.elapsed().as_secs_f64();
-            target.live.set_message(format!("{doing}: {rate:.0} records/s"));
-            before = now;
-        }
-    }
-    Ok(())
 }

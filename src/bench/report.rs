@@ -4,7 +4,6 @@ use serde_json::{Map, Value, json};
 use sunseo_client::Client;
 
 use super::histogram::Histogram;
-use super::target::Target;
 use crate::cli::failure::Outcome;
 
 #[derive(Debug)]
@@ -14,9 +13,10 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(target: &Target) -> Self {
+    /// About this server.
+    pub fn new(server: &str) -> Self {
         let mut report = Self { facts: Vec::new(), figures: Vec::new() };
-        report.fact("server", target.name());
+        report.fact("server", server);
         report
     }
 

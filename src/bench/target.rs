@@ -29,8 +29,8 @@ struct Own {
 }
 
 impl Target {
-    /// Connects, or starts a node.
-    pub async fn open(server: Option<&str>, pipeline: bool, partitions: i32, quiet: bool) -> Outcome<Self> {
+    /// Connects, or starts a node; it runs the pipeline when that has partitions.
+    pub async fn open(server: Option<&str>, pipeline: Option<i32>, quiet: bool) -> Outcome<Self> {
         let live = spinner(quiet);
         if let Some(address) = server {
             return Ok(Self { address: address.to_owned(), own: None, live });
@@ -43,7 +43,7 @@ impl Target {
         let mut config = NodeConfig::in_directory(scratch.path().join("node"));
         config.listen.grpc = grpc;
         config.listen.http = http;
-        if pipeline {
+        if let Some(partitions) = pipeline {
             config.pipelines.run = vec![topics::PIPELINE.to_owned()];
             config.pipelines.partitions = partitions;
         }
@@ -64,12 +64,24 @@ impl Target {
         self.own.as_ref()?.node.resident_bytes()
     }
 
-    /// Makes a topic that nobody else has.
+    /// Makes a topic that nobody else has, unless one is named.
     pub async fn topic(&self, client: &Client, common: &Common, purpose: &str) -> Outcome<String> {
-        let name = format!("bench-{purpose}-{}-{}", SystemClock.now_ms(), std::process::id());
+        let own = || format!("bench-{purpose}-{}-{}", SystemClock.now_ms(), std::process::id());
+        let name = common.topic.clone().unwrap_or_else(own);
+        if common.topic.is_some() && client.admin().find_topic(&name).await?.is_some() {
+            return Ok(name);
+        }
         let topic = NewTopic::new(name.clone(), common.partitions).with("durability", common.durability());
         client.admin().create_topic(topic).await?;
         Ok(name)
+    }
+
+    /// Deletes it, unless it was named.
+    pub async fn drop_topic(&self, client: &Client, common: &Common, name: &str) -> Outcome {
+        if common.topic.is_none() {
+            client.admin().delete_topic(name).await?;
+        }
+        Ok(())
     }
 
     /// Ends the node, if it is its own.

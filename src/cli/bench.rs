@@ -7,12 +7,7 @@ use super::failure::Outcome;
 use crate::bench::{self, Command};
 
 pub async fn run(command: Command, context: &mut Context) -> Outcome {
-    let name = match &command {
-        Command::Produce(_) => "produce",
-        Command::Consume(_) => "consume",
-        Command::E2e(_) => "e2e",
-        Command::Pipeline(_) => "pipeline",
-    };
+    let name = command.name();
     let server = context.globals.server.clone();
     let quiet = context.output.json;
     let report = Box::pin(bench::run(command, server.as_deref(), quiet)).await?;
