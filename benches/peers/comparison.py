@@ -11,6 +11,11 @@ from process import Failed
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
+# figures of a measurement that are said while it runs
+SHOWN = ("throughput_mb_per_s", "throughput_records_per_s", "latency_p50_ms", "latency_p99_ms", "appends_per_sync")
+SHOWN += ("cpu_s_per_gb", "rss_mb", "ready_s", "fdatasync_p99_ms")
+
+
 def say(words):
     print(f"peers: {words}", file=sys.stderr, flush=True)
 
@@ -60,7 +65,7 @@ class Comparison:
                 answer = self.attempt(f"{what}: {name}", measure)
                 failures[name] += answer is None
                 found[name].append(answer)
-                shown = "failed" if answer is None else ", ".join(f"{key} {report.figure(value)}" for key, value in list(answer.items())[:4])
+                shown = "failed" if answer is None else ", ".join(f"{key} {report.figure(answer[key])}" for key in SHOWN if key in answer)
                 say(f"{time.monotonic() - self.begun:5.0f} s  {what}, round {number + 1} of {rounds}, {name}: {shown}")
         return found
 

@@ -58,6 +58,7 @@ LOGGING = """\
 status = error
 appender.out.type = Console
 appender.out.name = out
+appender.out.target = SYSTEM_ERR
 appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %p %c{1}: %m%n
 rootLogger.level = warn

@@ -19,6 +19,7 @@ class Loaded:
     def __init__(self, cache, folder):
         self.cache, self.folder = cache, folder
         self.child = self.port = None
+        self.starts = 0
         self.bin = os.path.join(cache, "go-bin")
         self.load = os.path.join(self.bin, "peers-load")
 
@@ -31,9 +32,18 @@ class Loaded:
         argv = [self.load, "-mode", mode, "-peer", self.kind, "-address", f"127.0.0.1:{self.port}", *words]
         return json.loads(run(argv, step=f"{self.name}, {mode}"))
 
+    def new_data(self):
+        """A folder for one start: nothing is taken over from the last."""
+        self.starts += 1
+        self.data = os.path.join(self.folder, f"data-{self.starts}")
+        os.makedirs(self.data)
+        return self.data
+
     def stop(self):
         if self.child:
             self.child.stop()
+            self.child = None
+            shutil.rmtree(self.data, ignore_errors=True)
 
 
 class Nats(Loaded):
@@ -50,9 +60,8 @@ class Nats(Loaded):
 
     def start(self, sync_always):
         (self.port,) = free_ports(1)
-        kind = "always" if sync_always else "default"
-        data = os.path.join(self.folder, f"nats-{kind}")
-        config = os.path.join(self.folder, f"nats-{kind}.conf")
+        data = self.new_data()
+        config = os.path.join(self.folder, "nats.conf")
         sync = "sync_interval: always" if sync_always else ""
         with open(config, "w", encoding="utf-8") as file:
             file.write(f'listen: "127.0.0.1:{self.port}"\njetstream {{\n store_dir: "{data}"\n {sync}\n}}\n')
@@ -77,8 +86,7 @@ class Redis(Loaded):
 
     def start(self, fsync):
         (self.port,) = free_ports(1)
-        data = os.path.join(self.folder, f"redis-{fsync}")
-        os.makedirs(data, exist_ok=True)
+        data = self.new_data()
         words = ["--port", self.port, "--bind", "127.0.0.1", "--dir", data, "--save", "", "--appendonly", "yes", "--appendfsync", fsync]
         argv = ["redis-server", *(str(word) for word in words)]
         self.child = Child(self.name, argv, os.path.join(self.folder, "redis.log"), executable=self.server)
