@@ -1,9 +1,12 @@
 //! Records in, batches out: by size, by age, or when told to flush. Pure: time is an argument.
 //!
 //! Invariants: records of a partition leave in the order in which they came; the bytes of all records that were accepted and
-//! are not yet settled stay under the limit. Not here: sequences, sending, retries.
+//! are not yet settled stay under the limit; a partition has one slot for ever, so that its numbers are given by one lane only.
+//! Records without a key go to one partition until its batch leaves, then to the next one that has nothing on its way (KIP-480),
+//! and to the least loaded when all have (KIP-794): a partition that cannot be written to does not collect them.
+//! Not here: sequences, sending, retries.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,8 +57,10 @@ pub enum Pushed {
 #[derive(Debug)]
 struct Topic {
     name: Arc<str>,
-    /// Slot of each partition.
+    /// Slot of each partition that was ever known.
     slots: Vec<usize>,
+    /// Partitions that the topic has now; 0 when it is not known, or gone.
+    partitions: usize,
     /// The partition that records without a key go to now.
     sticky: usize,
 }
@@ -67,6 +72,14 @@ struct Slot {
     open: Option<ReadyBatch>,
     /// The open batch is old enough, only its partition has no room.
     due: bool,
+    /// Bytes of batches that are closed and have no outcome yet.
+    backlog_bytes: usize,
+}
+
+impl Slot {
+    fn load(&self) -> usize {
+        self.backlog_bytes + self.open.as_ref().map_or(0, |batch| batch.bytes)
+    }
 }
 
 /// The open batches of every partition.
@@ -78,7 +91,10 @@ pub struct Batcher {
     /// Batches by time of opening, with their slot and id.
     opened: VecDeque<(Instant, usize, u64)>,
     ready: Vec<ReadyBatch>,
-    outstanding: BTreeSet<u64>,
+    /// Slots whose open batch is due, by its time of opening.
+    due: BTreeSet<(Instant, usize)>,
+    /// The slot of every batch without an outcome.
+    outstanding: BTreeMap<u64, usize>,
     next_id: u64,
     buffered_bytes: usize,
 }
@@ -92,33 +108,43 @@ impl Batcher {
             slots: Vec::new(),
             opened: VecDeque::new(),
             ready: Vec::new(),
-            outstanding: BTreeSet::new(),
+            due: BTreeSet::new(),
+            outstanding: BTreeMap::new(),
             next_id: 0,
             buffered_bytes: 0,
         }
     }
 
-    /// Takes the number of a topic's partitions; `sticky` is any number, the start of the rotation for records without a key.
+    /// Takes the number of a topic's partitions, which is smaller than before when another topic has the name now; `sticky` is any
+    /// number, the start of the rotation for records without a key.
     pub fn learn(&mut self, topic: &str, partitions: i32, sticky: usize) {
         let name: Arc<str> = topic.into();
-        let entry =
-            self.topics.entry(Arc::clone(&name)).or_insert_with(|| Topic { name, slots: Vec::new(), sticky });
-        for partition in entry.slots.len()..usize::try_from(partitions).unwrap_or(0) {
+        let entry = self.topics.entry(Arc::clone(&name)).or_insert_with(|| Topic {
+            name,
+            slots: Vec::new(),
+            partitions: 0,
+            sticky,
+        });
+        entry.partitions = usize::try_from(partitions).unwrap_or(0);
+        for partition in entry.slots.len()..entry.partitions {
             entry.slots.push(self.slots.len());
             let (topic, partition) = (Arc::clone(&entry.name), partition as i32);
-            self.slots.push(Slot { topic, partition, open: None, due: false });
+            self.slots.push(Slot { topic, partition, open: None, due: false, backlog_bytes: 0 });
         }
     }
 
-    /// Forgets a topic that is gone; its batches stay.
+    /// Forgets how many partitions a topic has, because it is gone; its batches stay.
     pub fn forget(&mut self, topic: &str) {
-        self.topics.remove(topic);
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.partitions = 0;
+        }
     }
 
-    /// Topics that are known.
+    /// Topics whose partitions are known.
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<str>> {
-        self.topics.keys().cloned().collect()
+        let known = self.topics.values().filter(|topic| topic.partitions > 0);
+        known.map(|topic| Arc::clone(&topic.name)).collect()
     }
 
     /// Topic and partition of the slots from number `from` on.
@@ -166,14 +192,15 @@ impl Batcher {
 
     /// The slot of a record.
     fn place(&self, topic: &str, partition: Option<i32>, key: Option<&[u8]>) -> Result<usize, Pushed> {
-        let known = self.topics.get(topic).ok_or(Pushed::UnknownTopic)?;
-        let partitions = known.slots.len();
+        let known =
+            self.topics.get(topic).filter(|topic| topic.partitions > 0).ok_or(Pushed::UnknownTopic)?;
+        let partitions = known.partitions;
         let partition = match (partition, key) {
             (Some(partition), _) => usize::try_from(partition).unwrap_or(usize::MAX),
             (None, Some(key)) => partition_of(key, partitions as i32) as usize,
-            (None, None) => known.sticky % partitions.max(1),
+            (None, None) => known.sticky % partitions,
         };
-        known.slots.get(partition).copied().ok_or(Pushed::UnknownPartition(partitions as i32))
+        known.slots[..partitions].get(partition).copied().ok_or(Pushed::UnknownPartition(partitions as i32))
     }
 
     fn open_batch(&mut self, slot: usize, now: impl FnOnce() -> Instant) -> &mut ReadyBatch {
@@ -182,7 +209,7 @@ impl Batcher {
             let (id, opened) = (self.next_id, now());
             self.next_id += 1;
             self.opened.push_back((opened, slot, id));
-            self.outstanding.insert(id);
+            self.outstanding.insert(id, slot);
             let settle = Settle::new(Arc::clone(topic), *partition);
             let builder = BatchBuilder::new(self.config.compression);
             ReadyBatch { slot, id, opened, bytes: 0, builder, settle }
@@ -200,17 +227,29 @@ impl Batcher {
     }
 
     fn close(&mut self, slot: usize) {
-        self.slots[slot].due = false;
-        self.ready.extend(self.slots[slot].open.take());
+        let Slot { open, due, backlog_bytes, .. } = &mut self.slots[slot];
+        let Some(batch) = open.take() else { return };
+        if std::mem::take(due) {
+            self.due.remove(&(batch.opened, slot));
+        }
+        *backlog_bytes += batch.bytes;
+        self.ready.push(batch);
     }
 
-    /// Records without a key go to another partition once the batch of theirs has left.
+    /// Records without a key go to another partition once the batch of theirs has left, or has to wait.
     fn rotate(&mut self, slot: usize) {
         let Slot { topic, partition, .. } = &self.slots[slot];
         let partition = *partition as usize;
-        if let Some(topic) = self.topics.get_mut(topic).filter(|t| t.sticky % t.slots.len() == partition) {
-            topic.sticky = (partition + 1) % topic.slots.len();
+        let Some(topic) = self.topics.get_mut(topic).filter(|t| t.partitions > 0) else { return };
+        let count = topic.partitions;
+        if topic.sticky % count != partition {
+            return;
         }
+        let load = |partition: usize| self.slots[topic.slots[partition]].load();
+        let mut after = (1..=count).map(|step| (partition + step) % count);
+        let idle = after.clone().find(|&partition| load(partition) == 0);
+        let next = idle.or_else(|| after.by_ref().min_by_key(|&partition| load(partition)));
+        topic.sticky = next.unwrap_or(partition);
     }
 
     /// Batches to send: the full ones, and of the old enough ones those whose partition has room now. The others follow by
@@ -226,6 +265,8 @@ impl Batcher {
                 self.close_aged(slot);
             } else if open {
                 self.slots[slot].due = true;
+                self.due.insert((opened, slot));
+                self.rotate(slot);
             }
         }
         std::mem::take(&mut self.ready)
@@ -248,10 +289,8 @@ impl Batcher {
         for (_, slot, _) in std::mem::take(&mut self.opened) {
             self.close(slot);
         }
-        for slot in 0..self.slots.len() {
-            if self.slots[slot].due {
-                self.close(slot);
-            }
+        for (_, slot) in std::mem::take(&mut self.due) {
+            self.close(slot);
         }
         self.next_id
     }
@@ -262,16 +301,34 @@ impl Batcher {
         self.opened.front().map(|(opened, ..)| *opened + self.config.linger)
     }
 
+    /// Closes the batches that were opened before `at` and still wait for room: whoever takes them can only fail them.
+    pub fn close_due_before(&mut self, at: Instant) {
+        while let Some(&(opened, slot)) = self.due.first()
+            && opened <= at
+        {
+            self.due.pop_first();
+            self.close(slot);
+        }
+    }
+
+    /// When the oldest batch that waits for room was opened.
+    #[must_use]
+    pub fn oldest_due(&self) -> Option<Instant> {
+        self.due.first().map(|(opened, _)| *opened)
+    }
+
     /// A batch that was taken has its outcome: its bytes are free.
     pub fn settled(&mut self, id: u64, bytes: usize) {
-        self.outstanding.remove(&id);
+        if let Some(slot) = self.outstanding.remove(&id) {
+            self.slots[slot].backlog_bytes -= bytes;
+        }
         self.buffered_bytes -= bytes;
     }
 
     /// The oldest batch without an outcome.
     #[must_use]
     pub fn oldest(&self) -> Option<u64> {
-        self.outstanding.first().copied()
+        self.outstanding.first_key_value().map(|(id, _)| *id)
     }
 
     /// Whether no batch is open and none waits to be taken.

@@ -59,7 +59,7 @@ pub use grpc_transport::{GrpcConfig, GrpcTransport};
 pub use outbox::{OutboxClient, OutboxPusher, PushConfig};
 pub use pipelines::PipelinesClient;
 pub use positioned::{Appended, PartitionAppend, PositionedConfig, PositionedProducer};
-pub use producer::{Ack, Producer, ProducerConfig, RecordPlace};
+pub use producer::{Ack, Producer, ProducerConfig, RecordPlace, Undelivered, UndeliveredPartition};
 pub use query::QueryClient;
 pub use sunseo_proto::batch::Compression;
 pub use sunseo_proto::{Error, ErrorCode, Header, Record, error::Result};

@@ -40,6 +40,12 @@ impl From<sunseo_proto::Error> for Failure {
     }
 }
 
+impl From<sunseo_client::Undelivered> for Failure {
+    fn from(undelivered: sunseo_client::Undelivered) -> Self {
+        Self::Message(undelivered.to_string())
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {

@@ -52,6 +52,10 @@ impl Settle {
         Ack { shared: Arc::clone(&self.shared), index, waker: None }
     }
 
+    pub(crate) fn place(&self) -> (&Arc<str>, i32) {
+        (&self.shared.topic, self.shared.partition)
+    }
+
     /// Tells everyone; the first outcome counts.
     pub(crate) fn settle(&self, outcome: Result<i64>) {
         if self.shared.outcome.set(outcome).is_ok() {

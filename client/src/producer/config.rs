@@ -21,6 +21,10 @@ pub const MAX_REQUEST_BYTES: usize = 8 << 20;
 pub const MAX_BATCH_BYTES: usize = 32 << 20;
 
 /// How a producer batches and how long it tries.
+///
+/// There is no setting for acknowledgements: a record is acknowledged when it is as durable as its topic says (`durability =
+/// "fsync"`, the default, or `"replicated"`), which other systems call `acks=all`. A weaker acknowledgement would be faster by
+/// nothing: batches are pipelined, so nobody waits for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerConfig {
     /// Applied to each batch; none by default.
@@ -33,9 +37,11 @@ pub struct ProducerConfig {
     pub max_in_flight: usize,
     /// Bytes of records that are accepted and not yet acknowledged; beyond it `send` waits.
     pub buffer_bytes: usize,
-    /// Time from `send` after which a record that cannot be delivered fails.
+    /// Longest wait of `send` for room in the buffer, or for the number of a topic's partitions.
+    pub max_block: Duration,
+    /// Time from `send` after which a record that cannot be delivered fails; a second later at most, when an answer is being waited for.
     pub delivery_timeout: Duration,
-    /// Longest wait for one answer; then the outcome is unknown and the same batch is sent again.
+    /// Longest wait for one answer, shorter when records in the request fail before; then the outcome is unknown and the same batch is sent again.
     pub request_timeout: Duration,
     /// Spacing of repeated attempts; its deadline is not used, `delivery_timeout` is.
     pub retry: RetryPolicy,
@@ -49,6 +55,7 @@ impl Default for ProducerConfig {
             batch_bytes: 256 << 10,
             max_in_flight: MAX_IN_FLIGHT,
             buffer_bytes: 64 << 20,
+            max_block: Duration::from_secs(60),
             delivery_timeout: Duration::from_secs(120),
             request_timeout: Duration::from_secs(30),
             retry: RetryPolicy::default(),

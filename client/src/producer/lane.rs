@@ -6,7 +6,9 @@
 //! - Nothing new is sent while a failure is being resolved, and it is resolved only when nothing is in flight.
 //! - The first batch under a producer id travels alone: before the partition knows the id, it could take a later batch for
 //!   the first.
-//! - A batch is given a new producer id only if no attempt of it can have landed. Otherwise it fails, and says so.
+//! - A batch is given a new producer id only if no attempt of it can have landed, and no batch behind it has: otherwise it could
+//!   land twice, or after what came later. It fails then, says so, and the lane goes on (KIP-360 without its fatal cases).
+//! - A record fails at its delivery time-out, sent or not.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -41,13 +43,28 @@ pub(crate) struct LaneConfig {
 /// `Err`: no answer, the outcome is unknown. `Ok`: what the broker says about this batch.
 pub(crate) type Answer = Result<v1::ProduceResult>;
 
+/// Silence after which the next batch travels alone again: the partition may have forgotten the producer meanwhile.
+const ALONE_AFTER: Duration = Duration::from_secs(60);
+
+/// A batch to be sent now.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub id: u64,
+    pub batch: Bytes,
+    /// When its records fail.
+    pub deadline: Instant,
+}
+
 /// A batch that has its outcome.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub id: u64,
     /// Bytes it held in the buffer.
     pub bytes: usize,
+    pub records: usize,
     pub outcome: Result<i64>,
+    /// It failed, and may be in the log nevertheless.
+    pub unknown: bool,
     pub settle: Settle,
 }
 
@@ -72,6 +89,7 @@ struct Sent {
     id: u64,
     opened: Instant,
     bytes: usize,
+    records: usize,
     batch: Bytes,
     base_sequence: i32,
     /// Taken when the outcome is known.
@@ -98,6 +116,10 @@ pub(crate) struct Lane {
     resend: Option<usize>,
     failures: u32,
     not_before: Option<Instant>,
+    /// When something landed last.
+    landed_at: Option<Instant>,
+    /// The last refusal or silence.
+    trouble: Option<Error>,
 }
 
 impl Lane {
@@ -113,6 +135,8 @@ impl Lane {
             resend: None,
             failures: 0,
             not_before: None,
+            landed_at: None,
+            trouble: None,
         }
     }
 
@@ -151,7 +175,8 @@ impl Lane {
 
     /// When there is something to do without an answer.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        self.not_before
+        let expires = self.waiting.front().map(|waiting| waiting.opened + self.config.delivery_timeout);
+        self.not_before.into_iter().chain(expires).min()
     }
 
     fn failing(&self) -> bool {
@@ -163,7 +188,7 @@ impl Lane {
     }
 
     /// The next batch to send now.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<(u64, Bytes)> {
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Outgoing> {
         if self.not_before.is_some_and(|at| now < at) {
             return None;
         }
@@ -173,9 +198,13 @@ impl Lane {
             if let Some((at, sent)) = again {
                 sent.state = State::Flying;
                 self.resend = Some(at + 1);
-                return Some((sent.id, sent.batch.clone()));
+                return Some(sent.outgoing(self.config.delivery_timeout));
             }
             self.resend = None;
+        }
+        let silent = self.landed_at.is_some_and(|at| now.saturating_duration_since(at) >= ALONE_AFTER);
+        if self.window.is_empty() && silent {
+            self.known_to_partition = false;
         }
         if self.failing() || self.window.len() >= self.window_limit() {
             return None;
@@ -183,7 +212,7 @@ impl Lane {
         self.first_time()
     }
 
-    fn first_time(&mut self) -> Option<(u64, Bytes)> {
+    fn first_time(&mut self) -> Option<Outgoing> {
         let identity = self.identity?;
         let count = self.waiting.front()?.builder.len() as i32;
         let next = self.next_sequence.checked_add(count);
@@ -200,11 +229,12 @@ impl Lane {
         };
         let Waiting { id, opened, bytes, builder, settle } = self.waiting.pop_front()?;
         let base_sequence = std::mem::replace(&mut self.next_sequence, next_sequence);
+        let records = builder.len();
         let builder = builder.producer(identity.producer_id, identity.epoch, base_sequence);
         let batch = if self.config.transactional { builder.transactional().build() } else { builder.build() };
         let (settle, state, may_have_landed) = (Some(settle), State::Flying, false);
-        let sent = Sent { id, opened, bytes, batch, base_sequence, settle, state, may_have_landed };
-        let next = (id, sent.batch.clone());
+        let sent = Sent { id, opened, bytes, records, batch, base_sequence, settle, state, may_have_landed };
+        let next = sent.outgoing(self.config.delivery_timeout);
         self.window.push_back(sent);
         Some(next)
     }
@@ -221,16 +251,20 @@ impl Lane {
         match answer {
             Ok(v1::ProduceResult { error: None, base_offset, .. }) => {
                 sent.state = State::Landed;
-                self.known_to_partition = true;
+                (self.known_to_partition, self.landed_at) = (true, Some(now));
+                self.trouble = None;
                 done.extend(sent.finish(Ok(base_offset)));
             }
             Ok(v1::ProduceResult { error: Some(error), .. }) => {
                 let error = Error::from(error);
                 sent.may_have_landed |= leaves_it_open(error.code);
+                self.known_to_partition &= !knows_nobody(error.code);
+                self.trouble = Some(error.clone());
                 sent.state = State::Failed(error);
             }
             Err(error) => {
                 sent.may_have_landed = true;
+                self.trouble = Some(error.clone());
                 sent.state = State::Failed(error);
             }
         }
@@ -248,17 +282,20 @@ impl Lane {
 
     /// Nothing is in flight and the first batch of the window has failed: what now.
     fn resolve(&mut self, now: Instant, random: f64, done: &mut Vec<Done>) {
+        if !self.config.transactional {
+            self.fail_overtaken(done);
+        }
         let Some(head) = self.window.front() else { return };
         let State::Failed(error) = &head.state else { return };
         let expired = now.saturating_duration_since(head.opened) >= self.config.delivery_timeout;
         self.resend = None;
-        let gap = error.code == ErrorCode::SequenceGap;
-        let anew = gap && !head.may_have_landed && !self.config.transactional;
+        let lost = loses_identity(error.code);
+        let anew = lost && !head.may_have_landed && !self.config.transactional;
         if (error.retryable() || anew) && !expired {
             self.failures += 1;
             self.not_before = Some(now + self.config.retry.backoff(self.failures, random));
             match anew {
-                // the broker no longer knows this producer: the numbers begin anew
+                // the partition no longer knows this producer, or knows better: the numbers begin anew
                 true => self.renumber(None, done),
                 false => self.resend = Some(0),
             }
@@ -270,13 +307,29 @@ impl Lane {
             done.extend(self.fail_all(&error));
             return;
         }
-        let reusable = Some(head.base_sequence).filter(|_| !head.may_have_landed && !gap);
+        let reusable = Some(head.base_sequence).filter(|_| !head.may_have_landed && !lost);
         let error = final_error(error, head.may_have_landed, expired.then_some(self.config.delivery_timeout));
         if let Some(mut head) = self.window.pop_front() {
             done.extend(head.finish(Err(error)));
         }
         self.failures = 0;
         self.renumber(reusable, done);
+    }
+
+    /// A partition that knows the producer takes nothing behind a batch that it refused. If it did, it had forgotten the producer, and
+    /// what it refused before cannot follow any more.
+    fn fail_overtaken(&mut self, done: &mut Vec<Done>) {
+        let Some(last_landed) = self.window.iter().rposition(Sent::landed) else { return };
+        for (at, mut sent) in std::mem::take(&mut self.window).into_iter().enumerate() {
+            match &sent.state {
+                State::Failed(error) if at < last_landed && !sent.may_have_landed => {
+                    let error = overtaken_error(error);
+                    done.extend(sent.finish(Err(error)));
+                }
+                _ => self.window.push_back(sent),
+            }
+        }
+        while self.window.pop_front_if(|sent| sent.landed()).is_some() {}
     }
 
     /// Puts the rest of the window back to be sent under other sequences: from `base` on, if that number is known to be free,
@@ -307,34 +360,42 @@ impl Lane {
         }
     }
 
-    /// Fails what is too old and was never sent, or not since it is known to be refused.
-    pub(crate) fn expire(&mut self, now: Instant, cause: &Error) -> Vec<Done> {
+    /// Fails what is too old and was never sent, or not since it is known to be refused; `cause` when nothing else is known.
+    pub(crate) fn expire(&mut self, now: Instant, cause: Option<&Error>) -> Vec<Done> {
         let mut done = Vec::new();
         let timeout = self.config.delivery_timeout;
         while let Some(old) =
             self.waiting.pop_front_if(|w| now.saturating_duration_since(w.opened) >= timeout)
         {
-            done.push(old.fail(final_error(cause, false, Some(timeout))));
+            let cause = self.trouble.as_ref().or(cause).cloned().unwrap_or_else(still_waiting);
+            done.push(old.fail(final_error(&cause, false, Some(timeout))));
         }
         done
     }
 
-    /// Fails everything: the producer cannot go on.
+    /// Fails what waits for an identity, because none is given.
+    pub(crate) fn fail_waiting(&mut self, error: &Error) -> Vec<Done> {
+        self.waiting.drain(..).map(|waiting| waiting.fail(error.clone())).collect()
+    }
+
+    /// Fails everything: the producer does not go on.
     pub(crate) fn fail_all(&mut self, error: &Error) -> Vec<Done> {
         (self.resend, self.not_before) = (None, None);
         let sent = self.window.drain(..).filter_map(|mut sent| {
-            let error = final_error(error, sent.may_have_landed || matches!(sent.state, State::Flying), None);
+            sent.may_have_landed |= matches!(sent.state, State::Flying);
+            let error = final_error(error, sent.may_have_landed, None);
             sent.finish(Err(error))
         });
         let mut done: Vec<_> = sent.collect();
-        done.extend(self.waiting.drain(..).map(|waiting| waiting.fail(error.clone())));
+        done.extend(self.fail_waiting(error));
         done
     }
 }
 
 impl Waiting {
     fn fail(self, error: Error) -> Done {
-        Done { id: self.id, bytes: self.bytes, outcome: Err(error), settle: self.settle }
+        let (records, unknown) = (self.builder.len(), false);
+        Done { id: self.id, bytes: self.bytes, records, outcome: Err(error), unknown, settle: self.settle }
     }
 }
 
@@ -343,15 +404,20 @@ impl Sent {
         matches!(self.state, State::Landed)
     }
 
+    fn outgoing(&self, timeout: Duration) -> Outgoing {
+        Outgoing { id: self.id, batch: self.batch.clone(), deadline: self.opened + timeout }
+    }
+
     fn finish(&mut self, outcome: Result<i64>) -> Option<Done> {
         let settle = self.settle.take()?;
-        Some(Done { id: self.id, bytes: self.bytes, outcome, settle })
+        let unknown = outcome.is_err() && self.may_have_landed;
+        Some(Done { id: self.id, bytes: self.bytes, records: self.records, outcome, unknown, settle })
     }
 
     /// The records of a batch that the broker has refused, to be numbered anew.
     fn back(mut self) -> std::result::Result<Waiting, Done> {
         let Some(settle) = self.settle.take() else { unreachable!("a failed batch is not settled yet") };
-        let (id, opened, bytes) = (self.id, self.opened, self.bytes);
+        let (id, opened, bytes, records) = (self.id, self.opened, self.bytes, self.records);
         let rebuilt = batch::validate(&self.batch).and_then(|header| {
             let mut builder = BatchBuilder::new(header.compression());
             batch::records(&self.batch)?.iter().for_each(|record| builder.push(record));
@@ -359,7 +425,9 @@ impl Sent {
         });
         match rebuilt {
             Ok(builder) => Ok(Waiting { id, opened, bytes, builder, settle }),
-            Err(error) => Err(Done { id, bytes, outcome: Err(error.into()), settle }),
+            Err(error) => {
+                Err(Done { id, bytes, records, outcome: Err(error.into()), unknown: false, settle })
+            }
         }
     }
 }
@@ -368,6 +436,33 @@ impl Sent {
 fn leaves_it_open(code: ErrorCode) -> bool {
     use ErrorCode::{Internal, PartitionFailed, TimedOut, Unavailable};
     matches!(code, TimedOut | Unavailable | PartitionFailed | Internal)
+}
+
+/// Refusals by which the partition says that the numbers of this producer are not what it expects.
+fn loses_identity(code: ErrorCode) -> bool {
+    use ErrorCode::{ProducerFenced, SequenceConflict, SequenceGap};
+    matches!(code, SequenceGap | SequenceConflict | ProducerFenced)
+}
+
+/// Refusals after which another partition may stand under the name.
+fn knows_nobody(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
+}
+
+fn still_waiting() -> Error {
+    Error::new(ErrorCode::TimedOut, "earlier batches of its partition were not acknowledged")
+}
+
+fn overtaken_error(cause: &Error) -> Error {
+    if !cause.retryable() && !loses_identity(cause.code) {
+        return cause.clone();
+    }
+    let message = format!(
+        "not appended, while records that were sent after it were: to send it now would change the order, send it again if that does not \
+         matter: {}",
+        cause.message
+    );
+    Error { message, ..cause.clone() }
 }
 
 fn final_error(cause: &Error, may_have_landed: bool, timeout: Option<Duration>) -> Error {

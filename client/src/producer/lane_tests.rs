@@ -8,7 +8,7 @@ use sunseo_proto::{Error, ErrorCode, Record, v1};
 use tokio::time::Instant;
 
 use super::ack::Settle;
-use super::lane::{Answer, Identity, Lane, LaneConfig};
+use super::lane::{Answer, Identity, Lane, LaneConfig, Outgoing};
 use crate::batcher::ReadyBatch;
 use crate::retry::RetryPolicy;
 
@@ -32,12 +32,7 @@ impl Scene {
             transactional: false,
         });
         let mut scene = Self { lane, now: Instant::now() };
-        for id in 0..4 {
-            let mut builder = BatchBuilder::new(Compression::Zstd);
-            (0..2).for_each(|n| builder.push(&Record::new("key", format!("{id}.{n}"), 0)));
-            let settle = Settle::new(Arc::from("orders"), 0);
-            scene.lane.enqueue(ReadyBatch { slot: 0, id, opened: scene.now, bytes: 1, builder, settle });
-        }
+        (0..4).for_each(|id| scene.enqueue(id));
         scene.lane.offer(FIRST);
         assert_eq!(scene.sent(), [(0, 1, 0)], "the first batch travels alone");
         scene.answer(0, Ok(v1::ProduceResult::default()));
@@ -45,10 +40,21 @@ impl Scene {
         scene
     }
 
+    fn enqueue(&mut self, id: u64) {
+        let mut builder = BatchBuilder::new(Compression::Zstd);
+        (0..2).for_each(|n| builder.push(&Record::new("key", format!("{id}.{n}"), 0)));
+        let settle = Settle::new(Arc::from("orders"), 0);
+        self.lane.enqueue(ReadyBatch { slot: 0, id, opened: self.now, bytes: 1, builder, settle });
+    }
+
+    fn expired(&mut self) -> Vec<u64> {
+        self.lane.expire(self.now, None).into_iter().map(|done| done.id).collect()
+    }
+
     /// Id, producer id and base sequence of what is sent now.
     fn sent(&mut self) -> Vec<(u64, i64, i32)> {
         let next = std::iter::from_fn(|| self.lane.next(self.now));
-        next.map(|(id, batch)| {
+        next.map(|Outgoing { id, batch, .. }| {
             let header = BatchHeader::parse(&batch).expect("valid");
             (id, header.producer_id, header.base_sequence)
         })
@@ -121,11 +127,58 @@ fn a_broker_that_forgot_the_producer_gets_a_new_id() {
 }
 
 #[test]
-fn a_later_batch_that_landed_takes_its_numbers_with_it() {
+fn what_failed_behind_a_batch_that_landed_keeps_its_numbers() {
     let mut scene = Scene::three_in_flight();
     scene.answer(2, Ok(v1::ProduceResult::default()));
     scene.answer(3, refused(ErrorCode::DiskFull));
     assert_eq!(scene.answer(1, refused(ErrorCode::BatchTooLarge)), [1]);
+    scene.pass(TIMEOUT / 2);
+    assert_eq!(scene.sent(), [(3, 1, 6)]);
+}
+
+#[test]
+fn a_batch_that_later_ones_have_overtaken_is_not_sent_after_them() {
+    let mut scene = Scene::three_in_flight();
+    // the partition has forgotten the producer, and takes the second batch for its first
+    scene.answer(1, refused(ErrorCode::DiskFull));
+    scene.answer(2, Ok(v1::ProduceResult::default()));
+    assert_eq!(scene.answer(3, Ok(v1::ProduceResult::default())), [1]);
+    scene.pass(TIMEOUT / 2);
+    assert_eq!(scene.sent(), []);
+    scene.enqueue(4);
+    assert_eq!(scene.sent(), [(4, 1, 8)], "the next one goes on");
+}
+
+#[test]
+fn a_fenced_producer_goes_on_under_another_id() {
+    let mut scene = Scene::three_in_flight();
+    for id in 1..4 {
+        assert_eq!(scene.answer(id, refused(ErrorCode::ProducerFenced)), [] as [u64; 0]);
+    }
     scene.lane.offer(SECOND);
-    assert_eq!(scene.sent(), [(3, 2, 0)]);
+    scene.pass(TIMEOUT / 2);
+    assert_eq!(scene.sent(), [(1, 2, 0)]);
+}
+
+#[test]
+fn what_waits_behind_a_failure_fails_at_its_own_time() {
+    let mut scene = Scene::three_in_flight();
+    scene.pass(TIMEOUT / 2);
+    scene.enqueue(4);
+    scene.answer(1, silence());
+    scene.pass(TIMEOUT / 2);
+    assert_eq!(scene.expired(), [] as [u64; 0], "batch 4 is younger");
+    scene.pass(TIMEOUT / 2);
+    assert_eq!(scene.expired(), [4]);
+}
+
+#[test]
+fn after_a_long_silence_a_batch_travels_alone_again() {
+    let mut scene = Scene::three_in_flight();
+    (1..4).for_each(|id| drop(scene.answer(id, Ok(v1::ProduceResult::default()))));
+    scene.pass(Duration::from_secs(3600));
+    (4..6).for_each(|id| scene.enqueue(id));
+    assert_eq!(scene.sent(), [(4, 1, 8)]);
+    scene.answer(4, Ok(v1::ProduceResult::default()));
+    assert_eq!(scene.sent(), [(5, 1, 10)]);
 }

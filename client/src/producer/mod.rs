@@ -5,8 +5,10 @@
 //!
 //! Invariants: an acknowledged record is in the log exactly once; records of one partition are in the order in which `send`
 //! returned, also when batches are sent again. A record whose fate is unknown at its delivery time-out fails with an error
-//! that says so.
-//! Not here: beginning and ending transactions ([`crate::transaction`]); a producer without an id.
+//! that says so. No refusal ends the producer: what the broker forgot, or what came to a topic that was deleted and made again, fails
+//! record by record at the worst, and the next record is sent as if nothing had happened.
+//! Not here: beginning and ending transactions ([`crate::transaction`]); a producer without an id; weaker acknowledgements (a record is
+//! acknowledged when it is as durable as its topic's `durability` says, never earlier).
 
 pub(crate) mod ack;
 pub mod config;
@@ -16,6 +18,7 @@ mod lane_tests;
 mod sender;
 #[cfg(test)]
 mod tests;
+mod undelivered;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,14 +32,19 @@ use sunseo_proto::record::RESERVED_HEADER_PREFIX;
 use sunseo_proto::{Error, ErrorCode, Record, v1};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+pub use undelivered::{Undelivered, UndeliveredPartition};
 
 use self::config::MAX_RECORD_BYTES;
 use self::lane::Identity;
 use self::sender::Sender;
+use self::undelivered::Failures;
 use crate::batcher::{Batcher, BatcherConfig, Pushed};
 use crate::metadata::SharedMetadata;
 use crate::retry::{draw, repeat};
 use crate::transport::SharedTransport;
+
+/// How long [`Producer::close_within`] waits for its task to fail what is left.
+const ABORT_WAIT: Duration = Duration::from_secs(1);
 
 /// Bytes of a record beside its key, value and headers, at most.
 const RECORD_OVERHEAD_BYTES: usize = 24;
@@ -95,10 +103,10 @@ pub(crate) fn produce_in(
 pub(crate) struct State {
     batcher: Batcher,
     closed: bool,
-    /// Why nothing can be sent any more.
-    fatal: Option<Error>,
-    /// The first failure since the last flush.
-    first_error: Option<Error>,
+    /// What is not settled yet fails now.
+    aborted: bool,
+    /// What failed since the last flush.
+    failures: Failures,
     /// Of a transactional producer, once it has begun one.
     transaction: Option<Bound>,
 }
@@ -167,7 +175,8 @@ impl Producer {
             linger: Duration::from_millis(config.linger_ms),
             buffer_bytes: config.buffer_bytes,
         });
-        let state = State { batcher, closed: false, fatal: None, first_error: None, transaction: None };
+        let failures = Failures::default();
+        let state = State { batcher, closed: false, aborted: false, failures, transaction: None };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), work: Notify::new(), settled: Notify::new() });
         let sender =
@@ -177,10 +186,10 @@ impl Producer {
     }
 
     /// Queues a record for the partition of its key (for one without a key, a partition that changes with every batch). Returns
-    /// when it is queued, which waits while the buffer is full; the [`Ack`] resolves when it is durable.
+    /// when it is queued, which waits while the buffer is full, at most `max_block`; the [`Ack`] resolves when it is durable.
     ///
     /// # Errors
-    /// Unknown topic, record too large, reserved header, producer closed or without an id.
+    /// Unknown topic, record too large, reserved header, producer closed; `OVERLOADED` when the buffer stayed full for `max_block`.
     pub async fn send(&self, topic: &str, record: Record) -> Result<Ack> {
         self.send_to(topic, None, record).await
     }
@@ -198,11 +207,46 @@ impl Producer {
         }
     }
 
+    /// Queues a record or refuses it, at once: for callers that must not wait. The record stays the caller's.
+    ///
+    /// # Errors
+    /// As [`send_to`](Self::send_to); `OVERLOADED` when the buffer is full, and `UNAVAILABLE` while the number of the topic's
+    /// partitions is not known: [`prepare`](Self::prepare) learns it.
+    pub fn try_send(&self, topic: &str, partition: Option<i32>, record: &Record) -> Result<Ack> {
+        check(record)?;
+        match self.push(topic, partition, record)? {
+            Pushed::Queued { ack, .. } => Ok(ack),
+            Pushed::Full => Err(self.full(None)),
+            Pushed::UnknownPartition(count) => Err(unknown_partition(topic, partition, count)),
+            Pushed::UnknownTopic => {
+                let message = format!(
+                    "the partitions of topic {topic:?} are not known yet: await prepare({topic:?}) first"
+                );
+                Err(Error::new(ErrorCode::Unavailable, message))
+            }
+        }
+    }
+
+    /// Learns how many partitions a topic has, so that [`try_send`](Self::try_send) can place records.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC`, or what the broker says for `max_block`.
+    pub async fn prepare(&self, topic: &str) -> Result<()> {
+        self.learn(topic).await
+    }
+
+    fn full(&self, waited: Option<Duration>) -> Error {
+        let limit = self.config.buffer_bytes;
+        let since = waited.map_or_else(String::new, |time| format!(" for {time:?}"));
+        let message = format!(
+            "the producer's buffer of {limit} bytes is full{since}: send slower, raise buffer_bytes, or find out why nothing is \
+             acknowledged"
+        );
+        Error::new(ErrorCode::Overloaded, message)
+    }
+
     fn push(&self, topic: &str, partition: Option<i32>, record: &Record) -> Result<Pushed> {
         let mut state = self.shared.lock();
-        if let Some(error) = &state.fatal {
-            return Err(error.clone());
-        }
         if state.closed {
             return Err(Error::new(ErrorCode::Unavailable, "the producer is closed: open a new one"));
         }
@@ -224,6 +268,7 @@ impl Producer {
         partition: Option<i32>,
         record: Record,
     ) -> Result<Ack> {
+        let deadline = Instant::now() + self.config.max_block;
         let mut asked_again = false;
         loop {
             match obstacle {
@@ -238,7 +283,11 @@ impl Producer {
                     self.learn(topic).await?;
                 }
                 Pushed::Full => {
-                    obstacle = self.push_when_settled(topic, partition, &record).await?;
+                    let waiting = self.push_when_settled(topic, partition, &record);
+                    obstacle = match tokio::time::timeout_at(deadline, waiting).await {
+                        Ok(pushed) => pushed?,
+                        Err(_) => return Err(self.full(Some(self.config.max_block))),
+                    };
                     continue;
                 }
             }
@@ -264,28 +313,31 @@ impl Producer {
 
     /// Learns the partitions of a topic, repeating while the broker cannot be reached.
     async fn learn(&self, topic: &str) -> Result<()> {
-        let policy = self.config.retry.until(self.config.delivery_timeout);
+        let policy = self.config.retry.until(self.config.max_block);
         let partitions = repeat(policy, || self.metadata.partitions(topic)).await?;
         let sticky = (draw() * f64::from(partitions)) as usize;
         self.shared.lock().batcher.learn(topic, partitions, sticky);
         Ok(())
     }
 
-    /// Sends what is queued without lingering and waits until everything sent before this call has its outcome.
+    /// Sends what is queued without lingering and waits until everything sent before this call has its outcome, which is no
+    /// longer than the delivery time-out and a second.
     ///
     /// # Errors
-    /// The first failure since the last flush.
-    pub async fn flush(&self) -> Result<()> {
+    /// What was not delivered since the last flush.
+    pub async fn flush(&self) -> Result<(), Undelivered> {
         let through = self.shared.lock().batcher.flush();
         self.shared.work.notify_one();
+        self.settled_through(through).await;
+        self.shared.lock().failures.take()
+    }
+
+    async fn settled_through(&self, through: u64) {
         loop {
             let mut settled = std::pin::pin!(self.shared.settled.notified());
             settled.as_mut().enable();
-            {
-                let mut state = self.shared.lock();
-                if state.batcher.oldest().is_none_or(|oldest| oldest >= through) {
-                    return state.first_error.take().map_or(Ok(()), Err);
-                }
+            if self.shared.lock().batcher.oldest().is_none_or(|oldest| oldest >= through) {
+                return;
             }
             settled.await;
         }
@@ -295,15 +347,31 @@ impl Producer {
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
-    pub async fn close(&self) -> Result<()> {
+    pub async fn close(&self) -> Result<(), Undelivered> {
         self.end();
         self.flush().await
+    }
+
+    /// [`close`](Self::close), but what has no outcome after `timeout` fails: what was in flight may have landed, the rest has not.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub async fn close_within(&self, timeout: Duration) -> Result<(), Undelivered> {
+        self.end();
+        let through = self.shared.lock().batcher.flush();
+        if tokio::time::timeout(timeout, self.settled_through(through)).await.is_err() {
+            self.shared.lock().aborted = true;
+            self.shared.work.notify_one();
+            // the task only has to look; if it does not, its runtime is ending
+            let _ = tokio::time::timeout(ABORT_WAIT, self.settled_through(through)).await;
+        }
+        self.shared.lock().failures.take()
     }
 
     /// Records from now on belong to this transaction. Everything that was sent before has its outcome.
     pub(crate) fn begin(&self, number: u64, identity: Identity) {
         let mut state = self.shared.lock();
-        state.first_error = None;
+        state.failures = Failures::default();
         state.transaction = Some(Bound { number, identity, doomed: None });
     }
 

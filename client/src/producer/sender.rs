@@ -4,23 +4,33 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use sunseo_proto::error::Result;
-use sunseo_proto::{Error, v1};
+use sunseo_proto::{Error, ErrorCode, v1};
 use tokio::time::Instant;
 
 use super::config::{MAX_REQUEST_BYTES, ProducerConfig};
-use super::lane::{Answer, Done, Identity, Lane, LaneConfig};
+use super::lane::{Answer, Done, Identity, Lane, LaneConfig, Outgoing};
 use super::{Bound, Shared, produce_in};
 use crate::metadata::{METADATA_MAX_AGE, SharedMetadata};
 use crate::retry::draw;
 use crate::transport::SharedTransport;
 
 type Answers = (Vec<(usize, u64)>, Vec<Answer>);
+
+/// Partitions of topics, 0 of one that is gone.
+type Learned = HashMap<Arc<str>, i32>;
+
+/// Shortest wait for an answer, also when records in the request are about to fail.
+const ANSWER_WAIT_MIN: Duration = Duration::from_secs(1);
+
+/// Time between two questions about topics that seem to have changed.
+const STALE_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) struct Sender {
     shared: Arc<Shared>,
@@ -39,9 +49,15 @@ pub(super) struct Sender {
     identity: Option<Identity>,
     asking: Option<BoxFuture<'static, Result<Identity>>>,
     identity_failures: u32,
+    /// Why there is no identity.
+    identity_error: Option<Error>,
     ask_not_before: Instant,
-    learning: Option<BoxFuture<'static, HashMap<Arc<str>, i32>>>,
+    learning: Option<BoxFuture<'static, Learned>>,
+    /// When the partitions of all topics are asked for.
     learn_at: Instant,
+    /// Topics that seem to have changed, and when they may be asked for again.
+    stale: BTreeSet<Arc<str>>,
+    stale_at: Instant,
 }
 
 impl Sender {
@@ -67,9 +83,12 @@ impl Sender {
             identity: None,
             asking: None,
             identity_failures: 0,
+            identity_error: None,
             ask_not_before: now,
             learning: None,
             learn_at: now + METADATA_MAX_AGE,
+            stale: BTreeSet::new(),
+            stale_at: now,
         }
     }
 
@@ -77,6 +96,7 @@ impl Sender {
     pub(super) async fn run(mut self) {
         loop {
             let ended = self.take_batches();
+            self.expire();
             self.send();
             if ended && self.answers.is_empty() && self.lanes.iter().all(Lane::is_idle) {
                 return;
@@ -106,6 +126,13 @@ impl Sender {
         for &slot in self.active.iter().filter(|&&slot| self.lanes[slot].has_room()) {
             state.batcher.room(slot);
         }
+        if let Some(expired) = now.checked_sub(self.config.delivery_timeout) {
+            state.batcher.close_due_before(expired);
+        }
+        let aborted = state.aborted;
+        if aborted {
+            state.batcher.flush();
+        }
         let ready = state.batcher.take_ready(now, |slot| self.lanes[slot].has_room());
         let ended = state.closed && state.batcher.is_drained();
         let bound = state.transaction.clone();
@@ -116,6 +143,9 @@ impl Sender {
         }
         if let Some(bound) = bound {
             self.bind(&bound);
+        }
+        if aborted {
+            self.abort();
         }
         ended
     }
@@ -132,29 +162,51 @@ impl Sender {
         }
     }
 
+    /// Fails everything that has no outcome; answers that come later find nothing.
+    fn abort(&mut self) {
+        let error = Error::new(ErrorCode::TimedOut, "the producer was closed before it was acknowledged");
+        let done = self.lanes.iter_mut().flat_map(|lane| lane.fail_all(&error)).collect();
+        self.answers = FuturesUnordered::new();
+        self.active.clear();
+        self.settle(done);
+    }
+
+    /// Fails what is too old to be sent.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let mut done = Vec::new();
+        for &slot in &self.active {
+            done.extend(self.lanes[slot].expire(now, self.identity_error.as_ref()));
+        }
+        self.settle(done);
+    }
+
     /// Sends one batch of every lane that has one, in as few requests as they fit, until no lane has any.
     fn send(&mut self) {
         let now = Instant::now();
         let mut lanes: Vec<usize> = self.active.iter().copied().collect();
         while !lanes.is_empty() {
             let (mut sent, mut partitions, mut bytes) = (Vec::new(), Vec::new(), 0);
+            let mut deadline = now + self.config.request_timeout;
             lanes.retain(|&slot| {
                 if let Some(identity) = self.identity {
                     self.lanes[slot].offer(identity);
                 }
-                let Some((id, batch)) = self.lanes[slot].next(now) else { return false };
+                let Some(outgoing) = self.lanes[slot].next(now) else { return false };
+                let Outgoing { id, batch, deadline: fails_at } = outgoing;
                 if bytes > 0 && bytes + batch.len() > MAX_REQUEST_BYTES {
-                    self.answers
-                        .push(self.request(std::mem::take(&mut sent), std::mem::take(&mut partitions)));
-                    bytes = 0;
+                    let (sent, partitions) = (std::mem::take(&mut sent), std::mem::take(&mut partitions));
+                    self.answers.push(self.request(sent, partitions, deadline - now));
+                    (bytes, deadline) = (0, now + self.config.request_timeout);
                 }
                 bytes += batch.len();
+                deadline = deadline.min(fails_at.max(now + ANSWER_WAIT_MIN));
                 sent.push((slot, id));
                 partitions.push(self.entry(slot, batch));
                 true
             });
             if !sent.is_empty() {
-                self.answers.push(self.request(sent, partitions));
+                self.answers.push(self.request(sent, partitions, deadline - now));
             }
         }
         let needs_identity = self.transactional_id.is_none()
@@ -179,9 +231,10 @@ impl Sender {
         &self,
         sent: Vec<(usize, u64)>,
         partitions: Vec<v1::ProducePartition>,
+        timeout: Duration,
     ) -> BoxFuture<'static, Answers> {
         let id = self.transactional_id.as_deref().unwrap_or_default();
-        let answers = produce_in(&self.transport, id, partitions, self.config.request_timeout);
+        let answers = produce_in(&self.transport, id, partitions, timeout);
         async move { (sent, answers.await) }.boxed()
     }
 
@@ -194,6 +247,9 @@ impl Sender {
             {
                 let (topic, partition) = &self.names[slot];
                 tracing::debug!(%topic, partition, %error, "batch refused");
+                if matches!(error.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition) {
+                    self.stale.insert(Arc::clone(topic));
+                }
             }
             done.extend(self.lanes[slot].answered(id, answer, now, draw()));
             if self.lanes[slot].is_idle() {
@@ -210,18 +266,20 @@ impl Sender {
         }
         // acknowledgements first: a flush that returns has them all
         let mut settled = Vec::with_capacity(done.len());
-        for Done { id, bytes, outcome, settle } in done {
+        for Done { id, bytes, records, outcome, unknown, settle } in done {
             let error = outcome.as_ref().err().cloned();
             settle.settle(outcome);
-            settled.push((id, bytes, error));
+            settled.push((id, bytes, error.map(|error| (settle, records as u64, unknown, error))));
         }
         let mut state = self.shared.lock();
-        for (id, bytes, error) in settled {
+        for (id, bytes, failed) in settled {
             state.batcher.settled(id, bytes);
-            if let (Some(transaction), Some(error)) = (&mut state.transaction, &error) {
-                transaction.doomed.get_or_insert_with(|| error.clone());
+            if let Some((settle, records, unknown, error)) = failed {
+                if let Some(transaction) = &mut state.transaction {
+                    transaction.doomed.get_or_insert_with(|| error.clone());
+                }
+                state.failures.add(settle.place(), records, unknown, error);
             }
-            state.first_error = state.first_error.take().or(error);
         }
         drop(state);
         self.shared.settled.notify_waiters();
@@ -230,44 +288,69 @@ impl Sender {
     fn identified(&mut self, identity: Result<Identity>) {
         let now = Instant::now();
         match identity {
-            Ok(identity) => (self.identity, self.identity_failures) = (Some(identity), 0),
-            Err(error) if error.retryable() => {
+            Ok(identity) => {
+                (self.identity, self.identity_failures, self.identity_error) = (Some(identity), 0, None);
+            }
+            Err(error) => {
                 if self.identity_failures == 0 {
                     tracing::warn!(%error, "producer has no id yet, trying again");
                 }
                 self.identity_failures += 1;
                 self.ask_not_before = now + self.config.retry.backoff(self.identity_failures, draw());
-                let done = self.lanes.iter_mut().flat_map(|lane| lane.expire(now, &error)).collect();
-                self.settle(done);
-            }
-            Err(error) => {
-                self.shared.lock().fatal = Some(error.clone());
-                let done = self.lanes.iter_mut().flat_map(|lane| lane.fail_all(&error)).collect();
-                self.settle(done);
+                if !error.retryable() {
+                    // nothing is lost but what waits: later records ask again
+                    let without = self.lanes.iter_mut().filter(|lane| lane.needs_identity());
+                    let done = without.flat_map(|lane| lane.fail_waiting(&error)).collect();
+                    self.settle(done);
+                }
+                self.identity_error = Some(error);
             }
         }
     }
 
-    fn learned(&mut self, partitions: HashMap<Arc<str>, i32>) {
+    fn learned(&mut self, partitions: Learned) {
         let mut state = self.shared.lock();
         for (topic, partitions) in partitions {
-            state.batcher.learn(&topic, partitions, 0);
+            match partitions {
+                0 => state.batcher.forget(&topic),
+                _ => state.batcher.learn(&topic, partitions, 0),
+            }
         }
+    }
+
+    /// Asks for the partitions of all topics now and then, and at once for those that a refusal says have changed.
+    fn start_learning(&mut self, now: Instant) {
+        if self.learning.is_some() {
+            return;
+        }
+        let topics: Vec<Arc<str>> = if now >= self.learn_at {
+            self.learn_at = now + METADATA_MAX_AGE;
+            self.stale.clear();
+            self.shared.lock().batcher.topics()
+        } else if now >= self.stale_at && !self.stale.is_empty() {
+            std::mem::take(&mut self.stale).into_iter().collect()
+        } else {
+            return;
+        };
+        self.stale_at = now + STALE_INTERVAL;
+        self.learning = Some(learn(self.metadata.clone(), topics));
     }
 
     fn wake_at(&mut self) -> Instant {
         let now = Instant::now();
-        if self.learning.is_none() && now >= self.learn_at {
-            self.learn_at = now + METADATA_MAX_AGE;
-            self.learning = Some(learn(self.metadata.clone(), self.shared.lock().batcher.topics()));
-        }
+        self.start_learning(now);
+        let stale = (self.learning.is_none() && !self.stale.is_empty()).then_some(self.stale_at);
         let lanes = self.active.iter().filter_map(|&slot| self.lanes[slot].wake_at()).min();
-        let lingering = self.shared.lock().batcher.wake_at();
+        let (lingering, due) = {
+            let state = self.shared.lock();
+            (state.batcher.wake_at(), state.batcher.oldest_due())
+        };
+        let expires = due.map(|opened| opened + self.config.delivery_timeout);
         let asking = self.transactional_id.is_none()
             && self.asking.is_none()
             && self.active.iter().any(|&slot| self.lanes[slot].needs_identity());
         let ask = asking.then_some(self.ask_not_before);
-        [lanes, lingering, ask].into_iter().flatten().fold(self.learn_at, Instant::min)
+        [lanes, lingering, expires, ask, stale].into_iter().flatten().fold(self.learn_at, Instant::min)
     }
 }
 
@@ -276,7 +359,7 @@ fn lane_config(config: &ProducerConfig, transactional: bool) -> LaneConfig {
     LaneConfig { max_in_flight, delivery_timeout, retry, transactional }
 }
 
-fn ask(transport: &SharedTransport, timeout: std::time::Duration) -> BoxFuture<'static, Result<Identity>> {
+fn ask(transport: &SharedTransport, timeout: Duration) -> BoxFuture<'static, Result<Identity>> {
     let transport = Arc::clone(transport);
     async move {
         let asked =
@@ -296,12 +379,14 @@ fn ask(transport: &SharedTransport, timeout: std::time::Duration) -> BoxFuture<'
     .boxed()
 }
 
-fn learn(metadata: SharedMetadata, topics: Vec<Arc<str>>) -> BoxFuture<'static, HashMap<Arc<str>, i32>> {
+fn learn(metadata: SharedMetadata, topics: Vec<Arc<str>>) -> BoxFuture<'static, Learned> {
     async move {
         let mut partitions = HashMap::new();
         for topic in topics {
-            if let Ok(count) = metadata.refresh(&topic).await {
-                partitions.insert(topic, count);
+            match metadata.refresh(&topic).await {
+                Ok(count) => drop(partitions.insert(topic, count)),
+                Err(error) if error.code == ErrorCode::UnknownTopic => drop(partitions.insert(topic, 0)),
+                Err(_) => {}
             }
         }
         partitions

@@ -117,7 +117,9 @@ async fn a_batch_that_the_broker_will_never_take_fails_alone() {
         }
         acks.push(producer.send_to("orders", Some(0), record).await.expect("queued"));
     }
-    assert_eq!(producer.flush().await.map_err(|e| e.code), Err(ErrorCode::BatchTooLarge));
+    let undelivered = producer.flush().await.expect_err("one record is too large");
+    assert_eq!((undelivered.records(), undelivered.unknown(), undelivered.partitions.len()), (1, 0, 1));
+    assert_eq!(undelivered.partitions[0].first_error.code, ErrorCode::BatchTooLarge);
     producer.flush().await.expect("the failure was told once");
     for (n, ack) in acks.into_iter().enumerate() {
         assert_eq!(ack.await.is_ok(), n != 10, "record {n}");
@@ -165,4 +167,152 @@ async fn a_partition_that_grew_is_found() {
     fake.make_topic("orders", PARTITIONS as usize + 1, 0);
     let ack = producer.send_to("orders", Some(PARTITIONS), record(1)).await.expect("queued");
     assert_eq!(ack.await.expect("lands").offset, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_forgets_its_producers_again_and_again_loses_and_repeats_nothing() {
+    for seed in 0..60 {
+        let (fake, client) = fake(seed, Faults { lose_answer: 15, refuse: 15, ..Faults::default() });
+        let producer = client.producer(small_batches()).expect("valid");
+        let mut acks = Vec::new();
+        for n in 0..120 {
+            acks.push((n, producer.send_to("orders", Some(0), record(n)).await.expect("queued")));
+            if n % 30 == 0 {
+                // as after a long silence; what comes next meets a partition that knows nobody
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                fake.broker().partition("orders", 0).forget_producers();
+            }
+            if n % 5 == 0 {
+                tokio::time::sleep(Duration::from_millis(13)).await;
+            }
+        }
+        let undelivered = producer.close().await.err().map_or(0, |undelivered| undelivered.records());
+        let log = numbers(&fake, 0);
+        let mut failed = 0;
+        for (n, ack) in acks {
+            match ack.await {
+                Ok(place) if place.offset >= 0 => {
+                    assert_eq!(log[place.offset as usize], n, "seed {seed}: the offset is another record's");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(
+                        error.message.contains("unknown") || error.message.contains("order"),
+                        "seed {seed}: {error}"
+                    );
+                    failed += 1;
+                }
+            }
+        }
+        assert_eq!(undelivered, failed, "seed {seed}");
+        assert!(log.windows(2).all(|pair| pair[0] < pair[1]), "seed {seed}: {log:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_deleted_and_made_again_smaller_takes_records_again() {
+    let (fake, client) = fake(5, Faults::default());
+    let producer = client.producer(small_batches()).expect("valid");
+    for n in 0..30 {
+        let mut record = record(n);
+        record.key = Some(n.to_string().into());
+        producer.send("orders", record).await.expect("queued").await.expect("lands");
+    }
+    fake.remove_topic("orders");
+    let gone = producer.send_to("orders", Some(2), record(0)).await.expect("queued").await;
+    assert_eq!(gone.map_err(|error| error.code), Err(ErrorCode::UnknownTopic));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let refused = producer.send("orders", record(0)).await.map(drop);
+    assert_eq!(refused.map_err(|error| error.code), Err(ErrorCode::UnknownTopic), "told at once by now");
+    fake.make_topic("orders", 1, 0);
+    let undelivered = producer.flush().await.expect_err("one was refused");
+    assert_eq!(undelivered.partitions[0].first_error.code, ErrorCode::UnknownTopic);
+    for n in 0..30 {
+        let mut record = record(n);
+        record.key = Some(n.to_string().into());
+        drop(producer.send("orders", record).await.expect("queued"));
+    }
+    producer.close().await.expect("all delivered");
+    assert_eq!(numbers(&fake, 0), (0..30).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_buffer_refuses_at_once_or_after_the_longest_wait() {
+    let (fake, client) = fake(7, Faults { refuse: 100, ..Faults::default() });
+    let config = ProducerConfig { buffer_bytes: 300, max_block: Duration::from_secs(3), ..small_batches() };
+    let producer = client.producer(config).expect("valid");
+    let unknown = producer.try_send("orders", None, &record(0)).map(drop);
+    assert_eq!(unknown.map_err(|error| error.code), Err(ErrorCode::Unavailable));
+    producer.prepare("orders").await.expect("it exists");
+    let mut queued = 0;
+    let refusal = loop {
+        match producer.try_send("orders", Some(1), &record(queued)) {
+            Ok(_) => queued += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refusal.code, ErrorCode::Overloaded);
+    assert!(refusal.message.contains("300 bytes"), "{refusal}");
+    let before = tokio::time::Instant::now();
+    let late = producer.send_to("orders", Some(1), record(99)).await.map(drop);
+    assert_eq!(late.map_err(|error| error.code), Err(ErrorCode::Overloaded));
+    assert_eq!(before.elapsed().as_secs(), 3);
+    fake.calm();
+    producer.close().await.expect("all delivered");
+    assert_eq!(numbers(&fake, 1), (0..queued).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_is_bounded_and_tells_what_is_missing() {
+    let (fake, client) = fake(7, Faults { refuse: 100, ..Faults::default() });
+    let producer = client.producer(small_batches()).expect("valid");
+    let mut acks = Vec::new();
+    for n in 0..10 {
+        acks.push(producer.send_to("orders", Some(n % 2), record(n as usize)).await.expect("queued"));
+    }
+    let before = tokio::time::Instant::now();
+    let undelivered = producer.close_within(Duration::from_secs(2)).await.expect_err("nothing lands");
+    assert_eq!(before.elapsed().as_secs(), 2);
+    let told: Vec<_> = undelivered.partitions.iter().map(|p| (p.partition, p.records)).collect();
+    assert_eq!(told, [(0, 5), (1, 5)]);
+    for ack in acks {
+        assert!(ack.await.is_err());
+    }
+    fake.calm();
+    assert_eq!(producer.buffered_bytes(), 0);
+    assert_eq!(fake.len("orders"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_at_all_fails_a_record_at_its_time() {
+    let (_fake, client) = fake(7, Faults { lose_answer: 100, ..Faults::default() });
+    let config = ProducerConfig { delivery_timeout: Duration::from_secs(5), ..small_batches() };
+    let producer = client.producer(config).expect("valid");
+    let before = tokio::time::Instant::now();
+    for n in 0..40 {
+        drop(producer.send_to("orders", Some(0), record(n)).await.expect("queued"));
+    }
+    let undelivered = producer.flush().await.expect_err("no answers");
+    assert!(before.elapsed() <= Duration::from_secs(7), "{:?}", before.elapsed());
+    assert_eq!(undelivered.records(), 40);
+    assert!(undelivered.unknown() > 0, "{undelivered}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_without_a_key_leave_out_a_partition_that_takes_none_and_reach_all_others_evenly() {
+    let (fake, client) = fake(7, Faults::default());
+    fake.broker().broken.push(("orders".to_owned(), 1, ErrorCode::DiskFull));
+    let producer = client.producer(small_batches()).expect("valid");
+    let mut acks = Vec::new();
+    for n in 0..400 {
+        let record = Record { key: None, ..record(n) };
+        acks.push(producer.send("orders", record).await.expect("queued"));
+        tokio::time::sleep(Duration::from_micros(500)).await;
+    }
+    let counts: Vec<usize> =
+        (0..3).map(|partition| acks.iter().filter(|ack| ack.partition() == partition).count()).collect();
+    assert!(counts[1] < 20, "{counts:?}");
+    assert!(counts[0] > 120 && counts[2] > 120, "{counts:?}");
+    fake.broker().broken.clear();
+    producer.close().await.expect("all delivered");
 }

@@ -32,6 +32,11 @@ impl Partition {
         self.batches.iter().flat_map(|batch| batch::records(batch).expect("valid")).collect()
     }
 
+    /// Forgets every producer that numbers its batches, as the broker does after a long silence.
+    pub fn forget_producers(&mut self) {
+        self.sequenced.clear();
+    }
+
     pub fn append(&mut self, bytes: &Bytes, max_batch_bytes: usize) -> v1::ProduceResult {
         let header = batch::validate(bytes).expect("clients send valid batches");
         if bytes.len() > max_batch_bytes {

@@ -101,7 +101,7 @@ pub async fn play(
     // the application's own error first: it is why nothing could be queued
     let application = worked?;
     played?;
-    producer.close().await.map_err(DemoError::request("sending positions"))?;
+    producer.close().await.map_err(|error| DemoError::request("sending positions")(error.into()))?;
     Ok(application)
 }
 
