@@ -24,7 +24,7 @@ class Comparison:
     def __init__(self, work, title, rounds, settings, official):
         self.work, self.rounds, self.official = work, rounds, official
         self.result = {"title": title, **conditions(), "rounds": rounds, "rows": [], "missing": [], "settings": settings}
-        self.begun = time.monotonic()
+        self.begun, self.placed, self.order = time.monotonic(), [], 0
 
     def missing(self, peer, why):
         """Nothing is left out without a word."""
@@ -74,7 +74,9 @@ class Comparison:
         if row is None:
             self.missing(f"{more.get('name', '')} {more.get('version', '')}".strip(), f"{work}: no round with figures of both")
             return
-        self.result["rows"].append(row)
+        # parts run in the order that suits the servers, and are shown in the order that was asked for
+        self.placed.append((self.order, len(self.placed), row))
+        self.result["rows"] = [row for _, _, row in sorted(self.placed, key=lambda placed: placed[:2])]
         self.write()
 
     def write(self):

@@ -165,7 +165,7 @@ class Kafka:
         """kafka-consumer-perf-test; records a second of its fetching, without the time of joining."""
         words = ["--bootstrap-server", self.address, "--topic", topic, "--num-records", records, "--timeout", "30000"]
         out = run(self.java_argv(TOOL_HEAP, "org.apache.kafka.tools.ConsumerPerformance", *words), step="kafka-consumer-perf-test")
-        return consumer_perf_rate(out)
+        return consumer_perf_rate(out, records)
 
     def wait_deleted(self, seconds=10):
         """Until the files of deleted topics are gone, so that their removal is not in the next measurement."""
@@ -181,16 +181,19 @@ class Kafka:
 
 
 def perf_rate(out):
-    """Records a second from the last line of kafka-producer-perf-test."""
-    found = re.findall(r"records sent(?: \(steady state\))?, ([\d.]+) records/sec", out.replace(" steady state", " (steady state)"))
+    """Records a second from the last summary of kafka-producer-perf-test: that after its warm-up."""
+    found = re.findall(r"records sent, ([\d.]+) records/sec .* 99.9th", out)
     if not found:
         raise Failed(f"kafka-producer-perf-test said: {out.strip()[-200:]}")
     return float(found[-1])
 
 
-def consumer_perf_rate(out):
-    """Records a second of fetching, from the table of kafka-consumer-perf-test."""
+def consumer_perf_rate(out, records):
+    """Records a second of fetching, from the table of kafka-consumer-perf-test; it must have read them all."""
     lines = [[field.strip() for field in line.split(",")] for line in out.splitlines() if line.count(",") >= 7]
     if len(lines) < 2:
         raise Failed(f"kafka-consumer-perf-test said: {out.strip()[-200:]}")
-    return float(dict(zip(lines[0], lines[-1]))["fetch.nMsg.sec"])
+    table = dict(zip(lines[0], lines[-1]))
+    if int(table["data.consumed.in.nMsg"]) < records:
+        raise Failed(f"kafka-consumer-perf-test read {table['data.consumed.in.nMsg']} of {records} records")
+    return float(table["fetch.nMsg.sec"])

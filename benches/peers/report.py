@@ -104,7 +104,7 @@ def markdown(result, picture):
     return "\n".join(lines)
 
 
-WIDTH, LINE, LEFT, RIGHT, TOP = 1120, 30, 470, 130, 64
+WIDTH, LINE, LEFT, RIGHT, TOP = 1160, 30, 500, 150, 64
 GREEN, RED, GREY, INK, PALE = "#2a7d4f", "#c0392b", "#8795a1", "#22292f", "#dae1e7"
 
 
@@ -136,7 +136,7 @@ def picture(result):
         y = TOP + LINE * number + LINE / 2
         colour = {None: GREY, True: GREEN, False: RED}[row["met"]]
         label = f"{row['work']} [{row['durability']}]"
-        parts.append(text(16, y - 1, shortened(label, 72)))
+        parts.append(text(16, y - 1, shortened(label, 78)))
         parts.append(text(16, y + 11, shortened(f"beside {peer_of(row)} [{row['peer_durability']}]", 84), GREY, size=10))
         parts.append(line(x(row["ratio_min"]), y, x(row["ratio_max"]), y, colour, 3))
         parts.append(f'<circle cx="{x(row["ratio"]):.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')

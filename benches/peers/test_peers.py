@@ -89,8 +89,9 @@ class Files(unittest.TestCase):
 class Tools(unittest.TestCase):
     def test_the_rate_is_that_after_the_warm_up(self):
         out = (
-            "100 records sent, 10.5 records/sec (0.01 MB/sec), 1.0 ms avg latency\n"
-            "900 records sent, 90.5 records/sec (0.09 MB/sec), 1.0 ms avg latency, 5.00 ms max latency\n"
+            "300 records sent, 70.1 records/sec (0.01 MB/sec), 1.0 ms avg latency, 5.0 ms max latency.\n"
+            "900 records sent, 80.2 records/sec (0.09 MB/sec), 1.00 ms avg latency, 5 ms 50th, 6 ms 95th, 7 ms 99th, 8 ms 99.9th.\n"
+            "600 steady state records sent, 90.5 records/sec (0.1 MB/sec), 5 ms 50th, 6 ms 95th, 7 ms 99th, 8 ms 99.9th.\n"
         )
         self.assertEqual(kafka.perf_rate(out), 90.5)
         with self.assertRaises(process.Failed):
@@ -98,7 +99,10 @@ class Tools(unittest.TestCase):
 
     def test_the_rate_of_reading_is_that_of_fetching(self):
         head = "start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, rebalance.time.ms, fetch.time.ms, fetch.MB.sec, fetch.nMsg.sec"
-        self.assertEqual(kafka.consumer_perf_rate(head + "\na, b, 1.0, 2.0, 3, 4.0, 5, 6, 7.0, 8.0\n"), 8.0)
+        out = head + "\na, b, 1.0, 2.0, 3, 4.0, 5, 6, 7.0, 8.0\n"
+        self.assertEqual(kafka.consumer_perf_rate(out, 3), 8.0)
+        with self.assertRaises(process.Failed):
+            kafka.consumer_perf_rate(out, 4)
 
     def test_system_calls_are_counted_in_both_formats(self):
         perf = "# started\n\n120,,syscalls:sys_enter_fdatasync,1,100.00,,\n3,,syscalls:sys_enter_fsync,1,100.00,,\n"

@@ -22,6 +22,7 @@ use sunseo_client::{Client, Compression, ProducerConfig};
 pub use self::report::Report;
 use self::target::Target;
 use crate::cli::failure::{Failure, Outcome};
+use crate::cli::produce::Acks;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -77,6 +78,9 @@ pub struct Common {
     /// Codec of the batches
     #[arg(long, value_enum, default_value_t = Codec::None)]
     compression: Codec,
+    /// Who must have a record before it is acknowledged; what having it means is the durability of the topic
+    #[arg(long, value_enum, default_value_t = Acks::All)]
+    acks: Acks,
     /// Durability of the topic
     #[arg(long, value_enum, default_value_t = Durability::Fsync)]
     durability: Durability,
@@ -160,6 +164,7 @@ impl Common {
         report.fact("linger_ms", self.linger_ms);
         report.fact("batch_bytes", self.batch_bytes);
         report.fact("batches_in_flight", self.batches_in_flight);
+        report.fact("acks", format!("{:?}", self.acks).to_lowercase());
         report.fact("compression", format!("{:?}", self.compression).to_lowercase());
     }
 

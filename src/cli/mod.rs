@@ -18,7 +18,7 @@ mod outbox;
 mod output;
 mod pipeline;
 mod place;
-mod produce;
+pub mod produce;
 pub mod progress;
 mod query;
 mod stop;

@@ -83,7 +83,7 @@ enum Format {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Acks {
+pub enum Acks {
     All,
 }
 
