@@ -102,6 +102,7 @@ impl Broker {
             &metadata,
             high_watermarks,
             CoordinatorConfig::new(&config),
+            clock.now_ms(),
         )
         .await?;
         let reads = Reads::default();

@@ -94,6 +94,9 @@ pub struct GroupConfig {
     pub groups_max: usize,
     /// Members of one group.
     pub members_max: usize,
+    /// Time without members and without commits after which a group and its offsets are forgotten; -1 keeps them for ever. Offsets of
+    /// a deleted topic go at once.
+    pub offsets_retention_ms: i64,
     /// Records of an offsets partition after which its state is written anew and what lies before it is dropped.
     pub snapshot_records: u64,
 }
@@ -108,6 +111,7 @@ impl Default for GroupConfig {
             rebalance_heartbeat_interval_ms: 300,
             groups_max: 10_000,
             members_max: 1_000,
+            offsets_retention_ms: 7 * 24 * 3_600_000,
             snapshot_records: 100_000,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -52,6 +53,7 @@ struct State {
     failing_removes: usize,
     failing_reads: usize,
     appends: usize,
+    append_delay: Duration,
 }
 
 /// The log; shared by a node and the next one after a "restart".
@@ -98,6 +100,11 @@ impl MemoryLog {
         state.partitions.values_mut().for_each(|partition| partition.late.clear());
     }
 
+    /// Every append takes so long from now on.
+    pub(crate) fn delay(&self, time: Duration) {
+        self.lock().append_delay = time;
+    }
+
     pub(crate) fn appends(&self) -> usize {
         self.lock().appends
     }
@@ -126,6 +133,10 @@ impl InternalLog for MemoryLog {
     async fn append(&self, id: PartitionId, values: Vec<Bytes>) -> Result<i64> {
         // a real append leaves the task: others may run before it is answered
         tokio::task::yield_now().await;
+        let delay = self.lock().append_delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         assert!(!values.is_empty(), "an append without values");
         let mut state = self.lock();
         state.appends += 1;

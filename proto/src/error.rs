@@ -117,6 +117,8 @@ codes! {
     UnstableOffsets = "UNSTABLE_OFFSETS", Unavailable, true;
     /// A defect of the server.
     Internal = "INTERNAL", Internal, false;
+    /// Another process has taken the place of this static member: two run under one instance id.
+    FencedInstance = "FENCED_INSTANCE", FailedPrecondition, false;
 }
 
 impl fmt::Display for ErrorCode {

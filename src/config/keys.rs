@@ -55,6 +55,7 @@ keys! {
     "groups.session_timeout_ms_max" => broker.groups.session_timeout_ms_max, "longest that a member may ask for";
     "groups.heartbeat_interval_ms" => broker.groups.heartbeat_interval_ms, "time between heartbeats";
     "groups.rebalance_heartbeat_interval_ms" => broker.groups.rebalance_heartbeat_interval_ms, "the same while partitions change hands";
+    "groups.offsets_retention_ms" => broker.groups.offsets_retention_ms, "time without members and commits after which a group is forgotten, -1: never";
     "groups.members_max" => broker.groups.members_max, "members of one group";
     "groups.snapshot_records" => broker.groups.snapshot_records, "records of an offsets partition between snapshots";
 

@@ -4,7 +4,8 @@
 //! groups in it: it loads them by folding the records, works off requests in batches, and appends what a batch changed before
 //! it answers any of them. So no answer rests on anything that a crash could take back.
 //!
-//! Sessions are measured with tokio's clock: a wall clock that jumps ends no session.
+//! Sessions are measured with tokio's clock: a wall clock that jumps ends no session. What is kept for days is measured from the wall
+//! clock at the start of the node on, so that a clock that jumps while it runs forgets no group either.
 //!
 //! Not here: the rules of membership and commits (the core), topics (the metadata), high watermarks (a function that is passed in).
 
@@ -22,9 +23,10 @@ use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::partitioner::partition_of;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use shard::{Job, Shard};
+use shard::{Job, Shard, Work, World};
 use turn::Turn;
 
 use crate::GroupConfig;
@@ -95,13 +97,20 @@ impl Coordinator {
         metadata: &Metadata,
         high_watermarks: HighWatermarks,
         config: CoordinatorConfig,
+        wall_ms: i64,
     ) -> Result<Self> {
         let (config, stop) = (Arc::new(config), CancellationToken::new());
         let (mut shards, mut tasks) = (Vec::new(), Vec::new());
         let mut loaded = Vec::new();
         for partition in 0..OFFSETS.partitions {
             let id = OFFSETS.partition(partition);
-            loaded.push(Shard::load(log.clone(), id, metadata.watch(), Arc::clone(&config)).await?);
+            let world = World {
+                config: Arc::clone(&config),
+                images: metadata.watch(),
+                high_watermarks: high_watermarks.clone(),
+                started_wall_ms: wall_ms,
+            };
+            loaded.push(Shard::load(log.clone(), id, world).await?);
         }
         for shard in loaded {
             let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
@@ -139,7 +148,7 @@ impl Coordinator {
         work: impl FnOnce(&mut Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |turn| {
+        let work: Work = Box::new(move |turn| {
             let result = match turn {
                 Ok(turn) => work(turn),
                 Err(error) => Err(error),
@@ -150,6 +159,7 @@ impl Coordinator {
             })
         });
         let shard = self.inner.shards.get(shard).ok_or_else(stopped)?;
+        let job = Job { asked: Instant::now(), work };
         shard.send(job).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }

@@ -2,6 +2,9 @@
 //!
 //! One turn: take what is waiting, work it off on the groups in memory, append the records of all of it at once, answer. When the
 //! append fails the memory may be ahead of what is stored, so it is thrown away and folded anew before anything else is done.
+//!
+//! A session ends by what was heard, not by the time: when more requests wait than one turn takes, time stands still for the sessions at
+//! the moment when the last request of the turn was asked. So a backlog of the node is blamed on no member.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +16,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::CoordinatorConfig;
 use super::store::Store;
-use super::turn::Turn;
+use super::turn::{Turn, TurnFacts};
+use super::{CoordinatorConfig, HighWatermarks};
 use crate::group::Group;
 use crate::internal::SharedInternalLog;
 use crate::metadata::State;
@@ -29,13 +32,29 @@ const AWAY_MS: i64 = 2_000;
 
 /// Answers when it is known whether the turn's records are stored.
 pub(super) type Reply = Box<dyn FnOnce(Result<()>) + Send>;
-/// A request: works on the groups, or is told why that is not possible.
-pub(super) type Job = Box<dyn FnOnce(Result<&mut Turn<'_>>) -> Reply + Send>;
+/// Works on the groups, or is told why that is not possible.
+pub(super) type Work = Box<dyn FnOnce(Result<&mut Turn<'_>>) -> Reply + Send>;
+
+/// A request.
+pub(super) struct Job {
+    /// Before it began to wait for its turn.
+    pub(super) asked: Instant,
+    pub(super) work: Work,
+}
+
+/// What a shard looks at and does not own.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) config: Arc<CoordinatorConfig>,
+    pub(super) images: watch::Receiver<Arc<State>>,
+    pub(super) high_watermarks: HighWatermarks,
+    /// Wall-clock time when the node started.
+    pub(super) started_wall_ms: i64,
+}
 
 #[derive(Debug)]
 pub(super) struct Shard {
-    config: Arc<CoordinatorConfig>,
-    images: watch::Receiver<Arc<State>>,
+    world: World,
     store: Store,
     groups: BTreeMap<String, Group>,
     /// The groups have not seen the newest topics.
@@ -46,28 +65,27 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) async fn load(
-        log: SharedInternalLog,
-        id: PartitionId,
-        images: watch::Receiver<Arc<State>>,
-        config: Arc<CoordinatorConfig>,
-    ) -> Result<Self> {
+    pub(super) async fn load(log: SharedInternalLog, id: PartitionId, world: World) -> Result<Self> {
         let mut store = Store::open(log, id).await?;
         let groups = store.load().await?;
         let now = Instant::now();
-        let mut shard =
-            Self { config, images, store, groups, topics_changed: true, begun: now, idle_since: now };
+        let mut shard = Self { world, store, groups, topics_changed: true, begun: now, idle_since: now };
         shard.begin_sessions();
         Ok(shard)
     }
 
     fn begin_sessions(&mut self) {
-        let now_ms = elapsed_ms(self.begun);
+        let (now_ms, wall_ms) = (elapsed_ms(self.begun), self.wall_ms());
         for group in self.groups.values_mut() {
             group.restart_sessions(now_ms);
+            group.note_idle(wall_ms);
         }
         // the topics may have changed since the records were written
         self.topics_changed = true;
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.world.started_wall_ms.saturating_add(elapsed_ms(self.begun))
     }
 
     pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
@@ -85,39 +103,49 @@ impl Shard {
                     Some(job) => batch.push(job),
                     None => return,
                 },
-                Ok(()) = self.images.changed() => self.topics_changed = true,
+                Ok(()) = self.world.images.changed() => self.topics_changed = true,
             }
             let away_ms = elapsed_ms(self.idle_since);
+            let looked = Instant::now();
             // heartbeats that are waiting count before any session is ended
             while batch.len() < BATCH_MAX
                 && let Ok(job) = jobs.try_recv()
             {
                 batch.push(job);
             }
+            // whoever waits at the door has its place in the queue and has not been heard
+            let all = jobs.is_empty() && jobs.capacity() == jobs.max_capacity();
+            let heard = batch.last().filter(|_| !all).map_or(looked, |job| job.asked.min(looked));
             if away_ms > AWAY_MS {
                 self.groups.values_mut().for_each(|group| group.extend_sessions(away_ms));
             }
-            self.turn(batch, look).await;
+            self.turn(batch, look.then_some(heard)).await;
             self.idle_since = Instant::now();
         }
     }
 
-    async fn turn(&mut self, batch: Vec<Job>, look: bool) {
+    /// `look` until when everything was heard: sessions that were over by then end.
+    async fn turn(&mut self, batch: Vec<Job>, look: Option<Instant>) {
         if let Err(error) = self.reload_when_unsure().await {
             for job in batch {
-                job(Err(error.clone()))(Ok(()));
+                (job.work)(Err(error.clone()))(Ok(()));
             }
             return;
         }
-        self.topics_changed |= self.images.has_changed().unwrap_or(false);
-        let image = self.images.borrow_and_update().clone();
-        let mut turn = Turn::new(&mut self.groups, &self.config, &image, elapsed_ms(self.begun));
+        self.topics_changed |= self.world.images.has_changed().unwrap_or(false);
+        let image = self.world.images.borrow_and_update().clone();
+        let (now_ms, wall_ms, begun) = (elapsed_ms(self.begun), self.wall_ms(), self.begun);
+        let World { config, high_watermarks, .. } = &self.world;
+        let facts = TurnFacts { config, image: &image, high_watermarks, now_ms, wall_ms };
+        let mut turn = Turn::new(&mut self.groups, facts);
         if std::mem::take(&mut self.topics_changed) {
             turn.refresh();
         }
-        let replies: Vec<Reply> = batch.into_iter().map(|job| job(Ok(&mut turn))).collect();
-        if look {
-            turn.expire();
+        let replies: Vec<Reply> = batch.into_iter().map(|job| (job.work)(Ok(&mut turn))).collect();
+        if let Some(heard) = look {
+            let heard_ms = i64::try_from(heard.saturating_duration_since(begun).as_millis());
+            turn.expire(heard_ms.unwrap_or(i64::MAX));
+            turn.forget_idle();
         }
         let records = turn.into_records();
         let stored = self.store.append(&records).await;
@@ -128,7 +156,7 @@ impl Shard {
             reply(stored.clone().map_err(not_stored));
         }
         if !self.store.is_unsure() {
-            self.store.tidy(&self.groups, self.config.groups.snapshot_records).await;
+            self.store.tidy(&self.groups, self.world.config.groups.snapshot_records).await;
         }
     }
 

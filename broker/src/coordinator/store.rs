@@ -139,7 +139,9 @@ fn snapshot(groups: &BTreeMap<String, Group>) -> Vec<GroupRecord> {
         records.push(GroupRecord::membership(name, group));
         let offsets: Vec<_> = group.offsets.iter().collect();
         let chunks = offsets.chunks(SNAPSHOT_OFFSETS);
-        records.extend(chunks.map(|chunk| GroupRecord::offsets(name, chunk.iter().copied())));
+        records.extend(
+            chunks.map(|chunk| GroupRecord::offsets(name, group.idle_since_ms, chunk.iter().copied())),
+        );
     }
     records
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
-use super::CoordinatorConfig;
+use super::{CoordinatorConfig, HighWatermarks};
 use crate::group::membership::{Facts, Heartbeat, Told};
 use crate::group::offsets::check_offset;
 use crate::group::record::GroupRecord;
@@ -28,11 +28,21 @@ pub(super) struct Commit {
     pub(super) metadata: String,
 }
 
+/// What a turn is decided with.
+#[derive(Clone, Copy)]
+pub(super) struct TurnFacts<'a> {
+    pub(super) config: &'a CoordinatorConfig,
+    pub(super) image: &'a State,
+    pub(super) high_watermarks: &'a HighWatermarks,
+    /// Sessions are measured with it.
+    pub(super) now_ms: i64,
+    /// Wall-clock time, for what is kept for days.
+    pub(super) wall_ms: i64,
+}
+
 pub(super) struct Turn<'a> {
     groups: &'a mut BTreeMap<String, Group>,
-    config: &'a CoordinatorConfig,
-    image: &'a State,
-    now_ms: i64,
+    facts: TurnFacts<'a>,
     /// Offsets and deletions, in their order.
     records: Vec<GroupRecord>,
     /// Groups whose membership changed: however often, it is stored once.
@@ -40,13 +50,8 @@ pub(super) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(
-        groups: &'a mut BTreeMap<String, Group>,
-        config: &'a CoordinatorConfig,
-        image: &'a State,
-        now_ms: i64,
-    ) -> Self {
-        Self { groups, config, image, now_ms, records: Vec::new(), changed: BTreeSet::new() }
+    pub(super) fn new(groups: &'a mut BTreeMap<String, Group>, facts: TurnFacts<'a>) -> Self {
+        Self { groups, facts, records: Vec::new(), changed: BTreeSet::new() }
     }
 
     /// What must be stored before anything is answered.
@@ -54,6 +59,7 @@ impl<'a> Turn<'a> {
         for name in self.changed {
             if let Some(group) = self.groups.get_mut(&name) {
                 group.unsaved = false;
+                group.note_idle(self.facts.wall_ms);
                 self.records.push(GroupRecord::membership(&name, group));
             }
         }
@@ -61,7 +67,12 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn image(&self) -> &State {
-        self.image
+        self.facts.image
+    }
+
+    fn membership_facts(&self) -> Facts<'a> {
+        let TurnFacts { image, config, now_ms, .. } = self.facts;
+        Facts { topics: image, config: &config.groups, now_ms }
     }
 
     pub(super) fn groups(&self) -> &BTreeMap<String, Group> {
@@ -73,7 +84,7 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn heartbeat(&mut self, name: &str, beat: &Heartbeat) -> Result<Told> {
-        let facts = Facts { topics: self.image, config: &self.config.groups, now_ms: self.now_ms };
+        let facts = self.membership_facts();
         if let Some(group) = self.groups.get_mut(name) {
             let told = group.heartbeat(beat, facts);
             if group.unsaved {
@@ -93,7 +104,7 @@ impl<'a> Turn<'a> {
     }
 
     fn check_room(&self) -> Result<()> {
-        let groups_max = self.config.groups.groups_max;
+        let groups_max = self.facts.config.groups.groups_max;
         if self.groups.len() < groups_max {
             return Ok(());
         }
@@ -129,9 +140,13 @@ impl<'a> Turn<'a> {
             results.push(checked.map(|committed| accepted.push((commit.partition, committed))));
         }
         if !accepted.is_empty() {
+            let group = self.groups.entry(name.to_owned()).or_default();
+            if group.members.is_empty() {
+                group.idle_since_ms = self.facts.wall_ms;
+            }
             let pairs = accepted.iter().map(|(partition, committed)| (partition, committed));
-            self.records.push(GroupRecord::offsets(name, pairs));
-            self.groups.entry(name.to_owned()).or_default().offsets.extend(accepted);
+            self.records.push(GroupRecord::offsets(name, group.idle_since_ms, pairs));
+            group.offsets.extend(accepted);
         }
         Ok(results)
     }
@@ -143,17 +158,21 @@ impl<'a> Turn<'a> {
         commit: &Commit,
     ) -> Result<CommittedOffset> {
         let TopicPartition { topic, partition } = &commit.partition;
-        let topic = self.image.topic(topic)?;
-        topic.partition(*partition)?;
+        let topic = self.facts.image.topic(topic)?;
+        let id = topic.partition(*partition)?;
         check_offset(commit.offset, &commit.metadata)?;
         group.check_owner(member_id, member_epoch, &commit.partition, topic.id)?;
+        match self.facts.high_watermarks.of(id) {
+            Some(end) if commit.offset > end => return Err(beyond_the_end(commit, end)),
+            _ => {}
+        }
         Ok(CommittedOffset { topic_id: topic.id, offset: commit.offset, metadata: commit.metadata.clone() })
     }
 
     /// The committed offset of a partition, unless it belongs to a former topic of the name.
     pub(super) fn committed(&self, name: &str, partition: &TopicPartition) -> Option<&CommittedOffset> {
         let committed = self.groups.get(name)?.offsets.get(partition)?;
-        let fact = self.image.fact(&partition.topic)?;
+        let fact = self.facts.image.fact(&partition.topic)?;
         (fact.id == committed.topic_id).then_some(committed)
     }
 
@@ -173,17 +192,17 @@ impl<'a> Turn<'a> {
     pub(super) fn refresh(&mut self) {
         for (name, group) in self.groups.iter_mut() {
             // not a record: what is forgotten here is forgotten again after every fold
-            group.forget_gone(self.image);
-            group.refresh(self.image);
+            group.forget_gone(self.facts.image);
+            group.refresh(self.facts.image);
             if group.unsaved {
                 self.changed.insert(name.clone());
             }
         }
     }
 
-    /// Ends sessions that are over.
-    pub(super) fn expire(&mut self) {
-        let facts = Facts { topics: self.image, config: &self.config.groups, now_ms: self.now_ms };
+    /// Ends sessions that were over at `heard_ms`: everything that members sent until then has been heard.
+    pub(super) fn expire(&mut self, heard_ms: i64) {
+        let facts = Facts { now_ms: heard_ms, ..self.membership_facts() };
         for (name, group) in self.groups.iter_mut() {
             for member in group.expire(facts) {
                 tracing::info!(group = %name, %member, "the session of a member ended");
@@ -193,6 +212,28 @@ impl<'a> Turn<'a> {
             }
         }
     }
+
+    /// Forgets groups that nobody used for the retention of offsets.
+    pub(super) fn forget_idle(&mut self) {
+        let (wall_ms, retention_ms) = (self.facts.wall_ms, self.facts.config.groups.offsets_retention_ms);
+        let idle = self.groups.iter().filter(|(_, group)| group.is_forgotten(wall_ms, retention_ms));
+        let idle: Vec<String> = idle.map(|(name, _)| name.clone()).collect();
+        for name in idle {
+            tracing::info!(group = %name, retention_ms, "a group was not used for the retention of offsets, and is forgotten");
+            self.groups.remove(&name);
+            self.changed.remove(&name);
+            self.records.push(GroupRecord::deleted(&name));
+        }
+    }
+}
+
+fn beyond_the_end(commit: &Commit, end: i64) -> Error {
+    let TopicPartition { topic, partition } = &commit.partition;
+    let message = format!(
+        "offset {} is beyond the end of {topic}-{partition}, which is {end}: commit the next offset to read, at most the end",
+        commit.offset
+    );
+    Error::new(ErrorCode::OffsetOutOfRange, message).at("offset")
 }
 
 pub(super) fn unknown_group(name: &str) -> Error {

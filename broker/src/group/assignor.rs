@@ -1,5 +1,7 @@
 //! Who should hold what. Pure and deterministic: the same members and topics give the same target.
 
+mod uniform;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ pub(crate) enum Assignor {
     /// Topic by topic, neighbouring partitions to the same member, so that equal partitions of two topics meet.
     #[default]
     Range,
-    /// As even as can be over all topics, moving as little as possible.
+    /// As even as can be over all topics, moving little.
     Uniform,
 }
 
@@ -51,7 +53,7 @@ impl Assignor {
     pub(crate) fn assign(self, candidates: &[Candidate<'_>], facts: &TopicFacts) -> Target {
         match self {
             Self::Range => range(candidates, facts),
-            Self::Uniform => uniform(candidates, facts),
+            Self::Uniform => uniform::assign(candidates, facts),
         }
     }
 }
@@ -77,50 +79,6 @@ fn range(candidates: &[Candidate<'_>], facts: &TopicFacts) -> Target {
         }
     }
     target
-}
-
-fn uniform(candidates: &[Candidate<'_>], facts: &TopicFacts) -> Target {
-    let mut target = empty_target(candidates);
-    let mut unassigned: BTreeSet<TopicPartition> =
-        facts.iter().flat_map(|(topic, fact)| partitions(topic, fact.partitions)).collect();
-    for candidate in candidates {
-        for partition in candidate.holds.iter().filter(|p| candidate.topics.contains(&p.topic)) {
-            if unassigned.remove(partition) {
-                target.entry(candidate.id.to_owned()).or_default().insert(partition.clone());
-            }
-        }
-    }
-    for partition in unassigned {
-        let takers = candidates.iter().filter(|candidate| candidate.topics.contains(&partition.topic));
-        if let Some(taker) = takers.min_by_key(|candidate| target.get(candidate.id).map_or(0, BTreeSet::len))
-        {
-            target.entry(taker.id.to_owned()).or_default().insert(partition);
-        }
-    }
-    while move_one(candidates, &mut target) {}
-    target
-}
-
-/// Moves one partition from a member to one that has at least two fewer; each move brings the two closer, so this ends.
-fn move_one(candidates: &[Candidate<'_>], target: &mut Target) -> bool {
-    let load = |target: &Target, id: &str| target.get(id).map_or(0, BTreeSet::len);
-    let mut by_load: Vec<&Candidate<'_>> = candidates.iter().collect();
-    by_load.sort_by_key(|candidate| load(target, candidate.id));
-    for giver in by_load.iter().rev() {
-        for taker in &by_load {
-            if load(target, giver.id) < load(target, taker.id) + 2 {
-                break;
-            }
-            let mut held = target.get(giver.id).into_iter().flatten();
-            let Some(moved) = held.rfind(|p| taker.topics.contains(&p.topic)).cloned() else {
-                continue;
-            };
-            target.entry(giver.id.to_owned()).or_default().remove(&moved);
-            target.entry(taker.id.to_owned()).or_default().insert(moved);
-            return true;
-        }
-    }
-    false
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub(crate) struct Grant {
 pub(crate) struct Member {
     /// Name of a static member, empty for others.
     pub(crate) instance_id: String,
+    /// Ids of processes whose place a later one with the same instance id has taken, the newest last.
+    pub(crate) replaced: Vec<String>,
     pub(crate) epoch: i32,
     /// The epoch before this one: an answer may have been lost, so it is still understood.
     pub(crate) previous_epoch: i32,
@@ -35,7 +37,18 @@ pub(crate) struct Member {
     pub(crate) deadline_ms: i64,
 }
 
+/// Replaced processes of a static member that are still told so; older ones are unknown members.
+pub(crate) const REPLACED_MAX: usize = 8;
+
 impl Member {
+    /// Another process takes its place.
+    pub(crate) fn replace(&mut self, member_id: String) {
+        if self.replaced.len() == REPLACED_MAX {
+            self.replaced.remove(0);
+        }
+        self.replaced.push(member_id);
+    }
+
     /// What it was told to hold.
     pub(crate) fn assigned(&self) -> impl Iterator<Item = &TopicPartition> {
         self.grants.iter().filter(|(_, grant)| !grant.revoked).map(|(partition, _)| partition)

@@ -120,8 +120,12 @@ impl Group {
             return Ok(());
         }
         let former = self.static_member(&beat.instance_id);
-        let mut member = match former.and_then(|id| self.members.remove(&id)) {
-            Some(former) => former,
+        let former = former.and_then(|id| self.members.remove_entry(&id));
+        let mut member = match former {
+            Some((id, mut former)) => {
+                former.replace(id);
+                former
+            }
             None => Member { instance_id: beat.instance_id.clone(), ..Member::default() },
         };
         member.session_timeout_ms = match beat.session_timeout_ms {
@@ -139,6 +143,7 @@ impl Group {
     }
 
     fn check_join(&self, beat: &Heartbeat, config: &GroupConfig) -> Result<Assignor> {
+        self.check_replaced(&beat.member_id)?;
         if beat.topics.is_empty() {
             return Err(Error::invalid(
                 "topics",
@@ -174,8 +179,23 @@ impl Group {
     }
 
     fn check_epoch(&self, beat: &Heartbeat) -> Result<()> {
+        self.check_replaced(&beat.member_id)?;
         let member = self.members.get(&beat.member_id).ok_or_else(|| unknown_member(beat))?;
         check_member_epoch(member, beat.member_epoch)
+    }
+
+    /// Refuses a process whose place as a static member another one has taken: it must not take it back.
+    pub(crate) fn check_replaced(&self, member_id: &str) -> Result<()> {
+        if self.members.contains_key(member_id) {
+            return Ok(());
+        }
+        let replaced = |member: &&Member| member.replaced.iter().any(|id| id == member_id);
+        let Some(member) = self.members.values().find(replaced) else { return Ok(()) };
+        let message = format!(
+            "another process has joined as instance \"{}\" and has this one's place: stop one of them, or give each its own instance id",
+            member.instance_id
+        );
+        Err(Error::new(ErrorCode::FencedInstance, message).at("instance_id"))
     }
 
     fn static_member(&self, instance_id: &str) -> Option<String> {
@@ -232,6 +252,9 @@ impl Group {
     }
 
     fn reconcile(&mut self, member_id: &str) {
+        if self.members.get(member_id).is_none_or(Member::is_settled) {
+            return;
+        }
         let Some(mut member) = self.members.remove(member_id) else { return };
         let (taken, next) = (self.held(), self.last_member_epoch + 1);
         let free = |partition: &TopicPartition| match taken.contains(partition) {

@@ -77,6 +77,8 @@ pub(crate) struct Group {
     pub(crate) facts: TopicFacts,
     pub(crate) members: BTreeMap<String, Member>,
     pub(crate) offsets: BTreeMap<TopicPartition, CommittedOffset>,
+    /// Wall-clock time since when it has no members and nobody commits; 0 while it has members, or when that is not known.
+    pub(crate) idle_since_ms: i64,
     /// The membership in memory is ahead of what is stored: no answer may rest on it.
     pub(crate) unsaved: bool,
 }
@@ -100,6 +102,21 @@ impl Group {
     pub(crate) fn owner_of(&self, partition: &TopicPartition) -> Option<&str> {
         let owner = self.members.iter().find(|(_, member)| member.grants.contains_key(partition));
         owner.map(|(id, _)| id.as_str())
+    }
+
+    /// Notes the time when the last member has gone, or somebody has come.
+    pub(crate) fn note_idle(&mut self, wall_ms: i64) {
+        match (self.members.is_empty(), self.idle_since_ms) {
+            (true, 0) => self.idle_since_ms = wall_ms,
+            (false, _) => self.idle_since_ms = 0,
+            _ => {}
+        }
+    }
+
+    /// Whether nobody was there for so long that it is forgotten; -1 is never.
+    pub(crate) fn is_forgotten(&self, wall_ms: i64, retention_ms: i64) -> bool {
+        let idle = self.members.is_empty() && self.idle_since_ms > 0;
+        idle && retention_ms >= 0 && wall_ms.saturating_sub(self.idle_since_ms) > retention_ms
     }
 
     /// Everything that somebody may hold.

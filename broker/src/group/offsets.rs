@@ -33,6 +33,7 @@ impl Group {
                 )),
             };
         }
+        self.check_replaced(member_id)?;
         let member = self.members.get(member_id).ok_or_else(|| {
             let message = format!("member \"{member_id}\" is not in the group: join again with epoch 0");
             Error::new(ErrorCode::UnknownMember, message).at("member_id")

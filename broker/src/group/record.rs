@@ -44,6 +44,8 @@ pub(crate) struct Membership {
     facts: Vec<StoredFact>,
     #[prost(message, repeated, tag = "5")]
     members: Vec<StoredMember>,
+    #[prost(int64, tag = "6")]
+    idle_since_ms: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -74,6 +76,8 @@ struct StoredMember {
     grants: Vec<StoredGrants>,
     #[prost(message, repeated, tag = "8")]
     target: Vec<StoredPartitions>,
+    #[prost(string, repeated, tag = "9")]
+    replaced: Vec<String>,
 }
 
 /// Partitions of one topic that were given in the same epoch.
@@ -103,6 +107,9 @@ struct StoredPartitions {
 pub(crate) struct Offsets {
     #[prost(message, repeated, tag = "1")]
     offsets: Vec<StoredOffset>,
+    /// Wall-clock time of the commit, of a group without members.
+    #[prost(int64, tag = "2")]
+    idle_since_ms: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -133,12 +140,15 @@ impl GroupRecord {
             assignor: group.assignor.as_str().to_owned(),
             facts: facts.collect(),
             members,
+            idle_since_ms: group.idle_since_ms,
         };
         Self { group: name.to_owned(), change: Some(Change::Membership(membership)) }
     }
 
+    /// `idle_since_ms` is the group's.
     pub(crate) fn offsets<'a>(
         name: &str,
+        idle_since_ms: i64,
         offsets: impl IntoIterator<Item = (&'a TopicPartition, &'a CommittedOffset)>,
     ) -> Self {
         let offsets = offsets.into_iter().map(|(partition, committed)| StoredOffset {
@@ -148,7 +158,8 @@ impl GroupRecord {
             offset: committed.offset,
             metadata: committed.metadata.clone(),
         });
-        Self { group: name.to_owned(), change: Some(Change::Offsets(Offsets { offsets: offsets.collect() })) }
+        let offsets = Offsets { offsets: offsets.collect(), idle_since_ms };
+        Self { group: name.to_owned(), change: Some(Change::Offsets(offsets)) }
     }
 
     pub(crate) fn deleted(name: &str) -> Self {
@@ -196,11 +207,15 @@ impl Membership {
         });
         group.facts = facts.collect();
         group.members = self.members.into_iter().map(StoredMember::open).collect();
+        group.idle_since_ms = self.idle_since_ms;
     }
 }
 
 impl Offsets {
     fn apply(self, group: &mut Group) {
+        if self.idle_since_ms > 0 {
+            group.idle_since_ms = self.idle_since_ms;
+        }
         for stored in self.offsets {
             let Some(topic_id) = TopicId::from_slice(&stored.topic_id) else { continue };
             let partition = TopicPartition::new(stored.topic, stored.partition);
@@ -221,12 +236,14 @@ impl StoredMember {
             session_timeout_ms: member.session_timeout_ms,
             grants: stored_grants(&member.grants),
             target: stored(&member.target),
+            replaced: member.replaced.clone(),
         }
     }
 
     fn open(self) -> (String, Member) {
         let member = Member {
             instance_id: self.instance_id,
+            replaced: self.replaced,
             epoch: self.epoch,
             previous_epoch: self.previous_epoch,
             topics: self.topics.into_iter().map(Arc::from).collect(),

@@ -74,8 +74,9 @@ async fn act(handle: &BrokerHandle, model: &mut Model, rng: &mut StdRng, next: &
             let offsets = vec![v1::OffsetCommit {
                 topic: "base".to_owned(),
                 partition,
-                offset: *next,
-                metadata: String::new(),
+                // nothing is in the topic: the number is told apart by its text
+                offset: 0,
+                metadata: next.to_string(),
             }];
             let request = v1::CommitOffsetsRequest { group: name.clone(), offsets, ..Default::default() };
             let result = handle.commit_offsets(request).await;
@@ -108,7 +109,8 @@ async fn found(handle: &BrokerHandle) -> BTreeMap<String, i64> {
             ..Default::default()
         };
         for offset in handle.fetch_offsets(request).await.unwrap().offsets {
-            found.insert(format!("offset {} {}", group.group, offset.partition), offset.offset);
+            let value = offset.metadata.parse().unwrap();
+            found.insert(format!("offset {} {}", group.group, offset.partition), value);
         }
     }
     found

@@ -121,7 +121,7 @@ async fn static_members_keep_their_partitions_over_a_rolling_restart() {
             assert_eq!(node.send(mine).await, Ok((epochs[other], held[other].clone())), "nobody else moves");
         }
     }
-    assert_eq!(node.commit("first-0", epochs[0], &[(0, 3)]).await, Err(ErrorCode::UnknownMember));
+    assert_eq!(node.commit("first-0", epochs[0], &[(0, 3)]).await, Err(ErrorCode::FencedInstance));
     assert_eq!(node.state().await, "stable");
 }
 
@@ -281,4 +281,80 @@ async fn a_member_without_an_id_is_given_one() {
     assert!(!told.member_id.is_empty());
     let next = node.beat(&told.member_id, told.member_epoch, &[0]).await;
     assert_eq!(next, (told.member_epoch, vec![0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_beyond_the_end_is_refused_with_the_end() {
+    let node = Node::start(1).await;
+    let (a, _) = node.beat("a", 0, &[]).await;
+    node.mark("orders", 0, 10);
+    assert_eq!(node.commit("a", a, &[(0, 11)]).await, Ok(vec![Some(ErrorCode::OffsetOutOfRange)]));
+    assert_eq!(node.commit("a", a, &[(0, 10)]).await, Ok(vec![None]));
+    assert_eq!(node.committed(0).await, 10);
+}
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_nobody_uses_is_forgotten_after_its_retention_also_over_restarts() {
+    let mut node = Node::start(1).await;
+    let (a, _) = node.beat("a", 0, &[]).await;
+    assert_eq!(node.commit("a", a, &[(0, 5)]).await, Ok(vec![None]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.beat("a", -1, &[]).await;
+    for day in 1..=7 {
+        node.wall_ms += DAY_MS;
+        node.restart().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(node.committed(0).await, 5, "day {day}");
+    }
+    node.wall_ms += DAY_MS;
+    node.restart().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.committed(0).await, -1);
+    assert_eq!(node.describe().await.map(drop).map_err(|e| e.code), Err(ErrorCode::UnknownGroup));
+    node.restart().await;
+    assert_eq!(node.committed(0).await, -1, "for good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_with_members_or_fresh_commits_is_kept_however_old_it_is() {
+    let mut node = Node::start(1).await;
+    let (a, _) = node.beat("a", 0, &[]).await;
+    assert_eq!(node.commit("a", a, &[(0, 5)]).await, Ok(vec![None]));
+    node.wall_ms += 30 * DAY_MS;
+    node.restart().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.beat("a", a, &[0]).await, (a, vec![0]));
+    node.beat("a", -1, &[]).await;
+    node.wall_ms += 6 * DAY_MS;
+    node.restart().await;
+    assert_eq!(node.commit("", 0, &[(0, 6)]).await, Ok(vec![None]), "from outside");
+    node.wall_ms += 6 * DAY_MS;
+    node.restart().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.committed(0).await, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_the_node_ends_no_session() {
+    const MEMBERS: usize = 1_500;
+    let node = Node::start_with(1, |config| config.groups.members_max = MEMBERS).await;
+    let mut epochs = Vec::new();
+    for member in 0..MEMBERS {
+        epochs.push(node.beat(&format!("m{member}"), 0, &[]).await.0);
+    }
+    // every append takes longer than a tick, so that several turns pass before the last of the heartbeats is heard
+    node.log.delay(Duration::from_secs(20));
+    tokio::time::sleep(SESSION - Duration::from_secs(1)).await;
+    let held = |member: usize| if member == 0 { vec![0] } else { vec![] };
+    let commits = (0..3).map(|_| node.commit("m0", epochs[0], &[(0, 0)]));
+    let beats = (0..MEMBERS).map(|member| {
+        let owned: Vec<i32> = held(member);
+        let beat = beat(&format!("m{member}"), epochs[member], &owned);
+        node.send(beat)
+    });
+    let (_, told) =
+        futures::future::join(futures::future::join_all(commits), futures::future::join_all(beats)).await;
+    assert_eq!(told.iter().filter(|told| told.is_err()).count(), 0);
 }

@@ -25,7 +25,12 @@ struct Node {
     metadata: Metadata,
     groups: Coordinator,
     high_watermarks: Arc<Mutex<BTreeMap<PartitionId, i64>>>,
+    /// Wall-clock time at the next start.
+    wall_ms: i64,
 }
+
+/// Wall-clock time at the first start.
+const WALL_MS: i64 = 1_700_000_000_000;
 
 type Marks = Arc<Mutex<BTreeMap<PartitionId, i64>>>;
 
@@ -41,11 +46,12 @@ async fn open_groups(
     metadata: &Metadata,
     marks: &Marks,
     config: &CoordinatorConfig,
+    wall_ms: i64,
 ) -> Result<Coordinator> {
     let marks = Arc::clone(marks);
     let look = HighWatermarks::new(move |id| marks.lock().expect("no panics").get(&id).copied());
     let log: SharedInternalLog = log.clone();
-    Coordinator::start(log, metadata, look, config.clone()).await
+    Coordinator::start(log, metadata, look, config.clone(), wall_ms).await
 }
 
 impl Node {
@@ -60,8 +66,8 @@ impl Node {
         let log = Arc::new(MemoryLog::default());
         let metadata = open_metadata(&log).await;
         let high_watermarks = Marks::default();
-        let groups = open_groups(&log, &metadata, &high_watermarks, &config).await.expect("starts");
-        let node = Self { log, config, metadata, groups, high_watermarks };
+        let groups = open_groups(&log, &metadata, &high_watermarks, &config, WALL_MS).await.expect("starts");
+        let node = Self { log, config, metadata, groups, high_watermarks, wall_ms: WALL_MS };
         node.create("orders", partitions).await;
         node
     }
@@ -71,9 +77,10 @@ impl Node {
         self.metadata.stop().await;
         self.log.crash();
         self.metadata = open_metadata(&self.log).await;
-        self.groups = open_groups(&self.log, &self.metadata, &self.high_watermarks, &self.config)
-            .await
-            .expect("starts again");
+        self.groups =
+            open_groups(&self.log, &self.metadata, &self.high_watermarks, &self.config, self.wall_ms)
+                .await
+                .expect("starts again");
     }
 
     async fn create(&self, name: &str, partitions: i32) {

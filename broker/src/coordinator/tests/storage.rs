@@ -172,7 +172,8 @@ async fn a_damaged_record_keeps_the_groups_closed() {
     let node = Node::start(1).await;
     node.groups.stop().await;
     node.log.inject(OFFSETS.partition(5), bytes::Bytes::from_static(b"not an envelope"));
-    let refused = open_groups(&node.log, &node.metadata, &node.high_watermarks, &node.config).await;
+    let refused =
+        open_groups(&node.log, &node.metadata, &node.high_watermarks, &node.config, node.wall_ms).await;
     let refused = refused.expect_err("refused");
     assert_eq!(refused.code, ErrorCode::CorruptLog);
     assert!(refused.message.contains("offset 0 of __offsets-5"), "{refused}");

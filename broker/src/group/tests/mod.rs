@@ -142,7 +142,9 @@ fn a_static_member_comes_back_to_what_it_had_and_fences_its_former_self() {
     scene.send(&named("a", super::membership::LEAVE_EPOCH)).expect("its place is kept");
     let again = scene.send(&named("a2", 0)).expect("joins");
     assert_eq!(again.assignment, numbers(&[2, 3]).into_iter().collect());
-    assert_eq!(scene.send(&named("a", first.member_epoch)), Err(ErrorCode::UnknownMember));
+    assert_eq!(scene.send(&named("a", first.member_epoch)), Err(ErrorCode::FencedInstance));
+    assert_eq!(scene.send(&named("a", 0)), Err(ErrorCode::FencedInstance), "nor does it take its place back");
+    assert!(scene.send(&named("a2", again.member_epoch)).is_ok());
 }
 
 #[test]
