@@ -102,7 +102,7 @@ impl TierHost for NodeTierHost {
 
     async fn restore_segment(&self, id: PartitionId, segment: RestoredSegment) -> Result<()> {
         let SealedSegment { base_offset, end_offset, bytes, max_timestamp_ms } = segment.segment;
-        let facts = SealedFacts { base_offset, end_offset, bytes, max_timestamp_ms };
+        let facts = SealedFacts { base_offset, end_offset, bytes, max_timestamp_ms, generation: 0 };
         let restored = sunseo_log::RestoredSegment { segment: facts, data: segment.data };
         self.change(id, move |owner| owner.store().restore_segment(id, &restored)).await
     }

@@ -62,6 +62,7 @@ fn show(context: &mut Context, s: &SegmentDump) -> Outcome {
             "end_offset": s.end_offset,
             "bytes": s.bytes,
             "tail_bytes": s.tail_bytes,
+            "generation": s.generation,
             "sealed": s.sealed,
             "index_entries": s.index_entries,
             "problems": s.problems,

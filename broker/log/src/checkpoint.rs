@@ -24,7 +24,7 @@ use crate::disk::{Context as _, Disk, read_all};
 use crate::partition::Partition;
 use crate::sealed;
 use crate::segment::{PARTITIONS, directory_of};
-use crate::state::PartitionState;
+use crate::state::{self, PartitionState};
 use crate::{LogError, Store};
 
 pub(crate) const FILE: &str = "checkpoint";
@@ -81,12 +81,12 @@ fn split(bytes: &Bytes) -> Result<Sections, EnvelopeError> {
 }
 
 fn seal_section(state: &PartitionState) -> Bytes {
-    envelope::seal(kind::LOG_CHECKPOINT, VERSION, &state.encode())
+    envelope::seal(kind::LOG_CHECKPOINT, state::VERSION, &state.encode())
 }
 
 fn open_section(section: &Bytes) -> Result<PartitionState, EnvelopeError> {
-    let (_, payload) = envelope::open_as(section, kind::LOG_CHECKPOINT, VERSION)?;
-    PartitionState::decode(payload)
+    let (version, payload) = envelope::open_as(section, kind::LOG_CHECKPOINT, state::VERSION)?;
+    PartitionState::decode(payload, version)
 }
 
 fn read_sections(disk: &dyn Disk) -> Result<Option<Sections>, LogError> {

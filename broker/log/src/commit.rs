@@ -286,6 +286,7 @@ fn add_entry(id: PartitionId, change: &Pending, frame: &mut FrameBuilder) {
         Pending::Note(entry) | Pending::Drop { entry, .. } => frame.add(id, entry),
         Pending::Seal { .. } => frame.add(id, &Entry::Seal),
         Pending::Restore(facts) => frame.add(id, &Entry::Restore(*facts)),
+        Pending::Replace { from, to, by } => frame.add(id, &Entry::Replace { from: *from, to: *to, by: *by }),
         Pending::Delete => frame.add(id, &Entry::Delete),
         Pending::Batch { .. } => {}
     }
@@ -393,6 +394,7 @@ fn show(partition: &mut Partition, prepared: Prepared) -> Result<bool, LogError>
             }
             Pending::Drop { log_start, bases, .. } => show_dropped(partition, log_start, &bases),
             Pending::Restore(facts) => show_restored(partition, &facts),
+            Pending::Replace { from, to, by } => crate::clean::switch::show(partition, from, to, &by),
             Pending::Note(_) => {}
             Pending::Delete => {
                 partition.shared.change().deleted = true;

@@ -29,6 +29,8 @@ pub struct StoreConfig {
     pub index_interval_bytes: u64,
     /// Who syncs segments and writes checkpoints.
     pub background: Background,
+    /// Bytes of keys that one run of the cleaner holds; what is dirty beyond them waits for the next run.
+    pub cleaner_map_bytes: usize,
 }
 
 /// How work is done that appends do not wait for.
@@ -55,6 +57,7 @@ impl Default for StoreConfig {
             verify_bytes: 8 << 20,
             index_interval_bytes: 16 << 10,
             background: Background::Threads,
+            cleaner_map_bytes: 64 << 20,
         }
     }
 }
@@ -75,8 +78,23 @@ pub struct PartitionConfig {
     /// `true`: durable means on the disk. `false` (`durability = "replicated"`): durable means in the page cache; it survives a kill
     /// of the process but not a loss of power.
     pub fsync: bool,
-    /// `false` for tiered topics: the tier decides what leaves, the retention settings above are not applied here.
+    /// `false` for tiered topics, where the tier decides what leaves, and for topics that are only compacted: the retention settings
+    /// above are not applied here.
     pub own_retention: bool,
+    /// Whether only the newest record of each key is kept.
+    pub compaction: Option<Compaction>,
+}
+
+/// How a partition is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// How long tombstones and transaction markers stay after the cleaner first met them, so that a reader that began before sees
+    /// them.
+    pub delete_retention_ms: i64,
+    /// Records younger than this are left alone.
+    pub min_lag_ms: i64,
+    /// Part of the cleanable bytes, of a thousand, that must be dirty before cleaning is worth its IO.
+    pub min_dirty_permille: u32,
 }
 
 impl Default for PartitionConfig {
@@ -89,6 +107,7 @@ impl Default for PartitionConfig {
             max_batch_bytes: 16 << 20,
             fsync: true,
             own_retention: true,
+            compaction: None,
         }
     }
 }

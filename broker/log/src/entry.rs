@@ -7,13 +7,14 @@ use bytes::{BufMut as _, Bytes};
 use sunseo_proto::PartitionId;
 use sunseo_proto::envelope::{self, ENVELOPE_BYTES, EnvelopeError, kind};
 
+use crate::clean::Cleaned;
 use crate::codec::{Decoder, put_partition};
 use crate::pages::PageBuffer;
 use crate::state::{decode_config, decode_segment, encode_config, encode_segment};
 use crate::{PartitionConfig, SealedFacts};
 
-/// Version of frames.
-const VERSION: u8 = 1;
+/// Version of frames; that of the partition's state, which some entries hold parts of.
+const VERSION: u8 = crate::state::VERSION;
 
 /// One change of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,14 @@ pub(crate) enum Entry {
         before: i64,
     },
     Restore(SealedFacts),
+    /// A cleaned segment takes the place of those from `from` to `to`.
+    Replace {
+        from: i64,
+        to: i64,
+        by: SealedFacts,
+    },
+    /// The cleaner has come so far.
+    Cleaned(Cleaned),
 }
 
 const CREATE: u8 = 1;
@@ -56,6 +65,8 @@ const SEAL: u8 = 7;
 const LOG_START: u8 = 8;
 const EVICT: u8 = 9;
 const RESTORE: u8 = 10;
+const REPLACE: u8 = 11;
+const CLEANED: u8 = 12;
 
 /// A frame under construction, in the place from which it is written: its batches are copied once, into it.
 #[derive(Debug, Default)]
@@ -135,6 +146,16 @@ impl FrameBuilder {
             Entry::Restore(facts) => {
                 head(RESTORE);
                 encode_segment(facts, out);
+            }
+            Entry::Replace { from, to, by } => {
+                head(REPLACE);
+                out.put_i64(*from);
+                out.put_i64(*to);
+                encode_segment(by, out);
+            }
+            Entry::Cleaned(cleaned) => {
+                head(CLEANED);
+                cleaned.encode(out);
             }
         }
         self.pages.extend_from_slice(&self.small);
@@ -219,17 +240,17 @@ pub(crate) fn read_frame(bytes: &Bytes, nonce: u64) -> Result<Frame, EnvelopeErr
     let (number, now_ms) = (from.u64()?, from.i64()?);
     let mut entries = Vec::new();
     while !from.is_empty() {
-        entries.push(read_entry(from)?);
+        entries.push(read_entry(from, opened.version)?);
     }
     Ok(Frame { number, now_ms, entries, bytes: opened.frame_bytes })
 }
 
-fn read_entry(from: &mut Decoder) -> Result<(PartitionId, Entry), EnvelopeError> {
+fn read_entry(from: &mut Decoder, version: u8) -> Result<(PartitionId, Entry), EnvelopeError> {
     let code = from.u8()?;
     let id = from.partition()?;
     let entry = match code {
-        CREATE => Entry::Create(decode_config(from)?),
-        CONFIGURE => Entry::Configure(decode_config(from)?),
+        CREATE => Entry::Create(decode_config(from, version)?),
+        CONFIGURE => Entry::Configure(decode_config(from, version)?),
         DELETE => Entry::Delete,
         EPOCH => Entry::Epoch { epoch: from.i32()?, start: from.i64()? },
         DATA => {
@@ -240,7 +261,12 @@ fn read_entry(from: &mut Decoder) -> Result<(PartitionId, Entry), EnvelopeError>
         SEAL => Entry::Seal,
         LOG_START => Entry::LogStart(from.i64()?),
         EVICT => Entry::Evict { before: from.i64()? },
-        RESTORE => Entry::Restore(decode_segment(from)?),
+        RESTORE => Entry::Restore(decode_segment(from, version)?),
+        REPLACE => {
+            let (first, to) = (from.i64()?, from.i64()?);
+            Entry::Replace { from: first, to, by: decode_segment(from, version)? }
+        }
+        CLEANED => Entry::Cleaned(Cleaned::decode(from)?),
         other => return Err(EnvelopeError::Payload(format!("journal entry {other} is unknown"))),
     };
     Ok((id, entry))
@@ -249,17 +275,20 @@ fn read_entry(from: &mut Decoder) -> Result<(PartitionId, Entry), EnvelopeError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Compaction;
     use crate::pages::PAGE_BYTES;
     use sunseo_proto::TopicId;
 
     #[test]
     fn every_entry_survives_a_frame() {
         let id = PartitionId { topic_id: TopicId::random(), partition: 3 };
-        let facts = SealedFacts { base_offset: 1, end_offset: 2, bytes: 3, max_timestamp_ms: 4 };
+        let facts =
+            SealedFacts { base_offset: 1, end_offset: 2, bytes: 3, max_timestamp_ms: 4, generation: 5 };
         let limits = PartitionConfig {
             retention_ms: Some(5),
             retention_bytes: Some(6),
             fsync: false,
+            compaction: Some(Compaction { delete_retention_ms: 7, min_lag_ms: 8, min_dirty_permille: 9 }),
             ..PartitionConfig::default()
         };
         let entries = [
@@ -272,6 +301,8 @@ mod tests {
             Entry::LogStart(5),
             Entry::Evict { before: 6 },
             Entry::Restore(facts),
+            Entry::Replace { from: 1, to: 9, by: facts },
+            Entry::Cleaned(Cleaned { through: 1, at_ms: 2, horizon_ms: Some(3), runs: 4, removed_bytes: 5 }),
             Entry::Delete,
         ];
         let mut builder = FrameBuilder::default();

@@ -10,16 +10,18 @@ use sunseo_proto::batch::{self, Compression};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{Context as _, Disk, read_all};
+use crate::entry::Entry;
 use crate::index::SparseIndex;
 use crate::open::journal_files;
 use crate::recover::Replay;
 use crate::segment::{
-    INDEX_SUFFIX, LOG_SUFFIX, PARTITIONS, directory_of, index_path, log_path, partition_of,
+    INDEX_SUFFIX, LOG_SUFFIX, Name, PARTITIONS, directory_of, name_of, name_of_facts, partition_of, path_of,
 };
-use crate::settle::base_of;
 use crate::walk::{Stop, Walk};
-use crate::{LogError, RealDisk, journal};
+use crate::{LogError, RealDisk, SealedFacts, journal};
 
+/// Segments that were written by the cleaner.
+type CleanedSegments = BTreeMap<PartitionId, Vec<SealedFacts>>;
 /// Base and bytes of the active segment in the checkpoint, and the end.
 type DurableEnds = BTreeMap<PartitionId, ((i64, u64), i64)>;
 
@@ -28,6 +30,8 @@ type DurableEnds = BTreeMap<PartitionId, ((i64, u64), i64)>;
 pub struct SegmentDump {
     pub id: PartitionId,
     pub base_offset: i64,
+    /// 0 as it was appended, higher when it was compacted.
+    pub generation: u32,
     /// Offset after the last record that is whole.
     pub end_offset: i64,
     /// Bytes of whole batches.
@@ -77,8 +81,9 @@ pub struct VerifyReport {
 /// When the directory cannot be read; damage inside of it is reported in the segment.
 pub fn dump(dir: &Path, each: &mut dyn FnMut(SegmentDump)) -> Result<(), LogError> {
     let disk = RealDisk::existing(dir).context("cannot open", dir)?;
-    let durable = durable_ends(&checkpoint::read(&disk)?);
-    dump_disk(&disk, &durable, each)
+    let checkpoint = checkpoint::read(&disk)?;
+    let (durable, cleaned) = (durable_ends(&checkpoint), cleaned_segments(&disk, &checkpoint)?);
+    dump_disk(&disk, &durable, &cleaned, each)
 }
 
 /// Checks every checksum, the order of offsets, indexes, journal and checkpoint.
@@ -99,11 +104,11 @@ pub(crate) fn verify_disk(disk: &dyn Disk) -> Result<VerifyReport, LogError> {
             Checkpoint::default()
         }
     };
-    let durable = durable_ends(&checkpoint);
+    let (durable, cleaned) = (durable_ends(&checkpoint), cleaned_segments(disk, &checkpoint)?);
     verify_journal(disk, checkpoint, &mut report)?;
     let mut ends: BTreeMap<PartitionId, i64> = BTreeMap::new();
-    dump_disk(disk, &durable, &mut |segment| {
-        let file = log_path(segment.id, segment.base_offset);
+    dump_disk(disk, &durable, &cleaned, &mut |segment| {
+        let file = path_of(segment.id, (segment.base_offset, segment.generation), LOG_SUFFIX);
         let expected = ends.insert(segment.id, segment.end_offset);
         if expected.is_some_and(|expected| expected != segment.base_offset) {
             let found = format!("{}: offsets before it end at {}", file.display(), expected.unwrap_or(0));
@@ -130,6 +135,42 @@ pub(crate) fn verify_disk(disk: &dyn Disk) -> Result<VerifyReport, LogError> {
 fn durable_ends(checkpoint: &Checkpoint) -> DurableEnds {
     let states = checkpoint.partitions.iter().filter_map(|(id, state)| Some((*id, state.as_ref().ok()?)));
     states.map(|(id, state)| (id, ((state.active.base, state.active.bytes), state.end()))).collect()
+}
+
+/// Segments that the cleaner wrote and that count, by partition: those of the checkpoint, then those of the journal.
+fn cleaned_segments(disk: &dyn Disk, checkpoint: &Checkpoint) -> Result<CleanedSegments, LogError> {
+    let states = checkpoint.partitions.iter().filter_map(|(id, state)| Some((*id, state.as_ref().ok()?)));
+    let mut frames_seen = BTreeMap::new();
+    let mut cleaned = CleanedSegments::new();
+    for (id, state) in states {
+        frames_seen.insert(id, state.frame);
+        let of_state = state.sealed.iter().filter(|facts| facts.generation > 0).copied();
+        cleaned.insert(id, of_state.collect());
+    }
+    for sequence in journal_files(disk)?.into_iter().filter(|sequence| *sequence >= checkpoint.journal_from) {
+        let path = journal::path_of(sequence);
+        let scanned = journal::scan(&read_all(disk, &path).context("cannot read", &path)?, sequence);
+        for frame in scanned.frames {
+            for (id, entry) in frame.entries {
+                if let Entry::Replace { from, to, by } = entry
+                    && frames_seen.get(&id).is_none_or(|seen| frame.number > *seen)
+                {
+                    let of_partition = cleaned.entry(id).or_default();
+                    of_partition.retain(|facts| facts.base_offset < from || facts.base_offset >= to);
+                    of_partition.push(by);
+                }
+            }
+        }
+    }
+    Ok(cleaned)
+}
+
+/// Whether a file counts: what was cleaned waits for its removal beside what it became, and a crash leaves what was not finished.
+fn is_live(cleaned: &[SealedFacts], (base, generation): Name) -> bool {
+    match generation {
+        0 => !cleaned.iter().any(|facts| (facts.base_offset..facts.end_offset).contains(&base)),
+        _ => cleaned.iter().any(|facts| name_of_facts(facts) == (base, generation)),
+    }
 }
 
 fn verify_journal(
@@ -164,6 +205,7 @@ fn verify_journal(
 fn dump_disk(
     disk: &dyn Disk,
     durable: &DurableEnds,
+    cleaned: &CleanedSegments,
     each: &mut dyn FnMut(SegmentDump),
 ) -> Result<(), LogError> {
     let directory = Path::new(PARTITIONS);
@@ -171,15 +213,19 @@ fn dump_disk(
     for id in names.iter().filter_map(|entry| partition_of(&entry.name)) {
         let directory = directory_of(id);
         let names = disk.list(&directory).context("cannot list", &directory)?;
-        let bases: Vec<i64> = names.iter().filter_map(|entry| base_of(&entry.name, LOG_SUFFIX)).collect();
+        let cleaned = cleaned.get(&id).map_or(&[][..], Vec::as_slice);
+        let live = names.iter().filter_map(|entry| name_of(&entry.name, LOG_SUFFIX));
+        let segments: Vec<Name> = live.filter(|name| is_live(cleaned, *name)).collect();
         let has_index =
-            |base: i64| names.iter().any(|entry| base_of(&entry.name, INDEX_SUFFIX) == Some(base));
-        for base in &bases {
-            let sealed = Some(base) != bases.last();
-            let must_have =
-                durable.get(&id).filter(|(active, _)| active.0 == *base).map_or(0, |(active, _)| active.1);
-            let mut segment = dump_segment(disk, id, *base, sealed, must_have)?;
-            if has_index(*base) {
+            |name: Name| names.iter().any(|entry| name_of(&entry.name, INDEX_SUFFIX) == Some(name));
+        for name in &segments {
+            let sealed = Some(name) != segments.last();
+            let must_have = durable
+                .get(&id)
+                .filter(|(active, _)| (active.0, 0) == *name)
+                .map_or(0, |(active, _)| active.1);
+            let mut segment = dump_segment(disk, id, *name, sealed, must_have)?;
+            if has_index(*name) {
                 dump_index(disk, &mut segment);
             }
             each(segment);
@@ -191,16 +237,17 @@ fn dump_disk(
 fn dump_segment(
     disk: &dyn Disk,
     id: PartitionId,
-    base: i64,
+    name: Name,
     sealed: bool,
     must_have: u64,
 ) -> Result<SegmentDump, LogError> {
-    let path = log_path(id, base);
+    let (path, base) = (path_of(id, name, LOG_SUFFIX), name.0);
     let file = disk.open(&path).context("cannot open", &path)?;
     let length = file.bytes().context("cannot read", &path)?;
     let mut dump = SegmentDump {
         id,
         base_offset: base,
+        generation: name.1,
         end_offset: base,
         bytes: 0,
         tail_bytes: 0,
@@ -240,7 +287,7 @@ fn is_reserved_room(stop: &Stop) -> bool {
 }
 
 fn dump_index(disk: &dyn Disk, segment: &mut SegmentDump) {
-    let path = index_path(segment.id, segment.base_offset);
+    let path = path_of(segment.id, (segment.base_offset, segment.generation), INDEX_SUFFIX);
     let index = read_all(disk, &path).ok().and_then(|bytes| SparseIndex::open(&bytes, u64::MAX));
     let Some(index) = index else {
         let problem = format!("{}: damaged; it will be built again", path.display());

@@ -14,6 +14,7 @@
 
 mod background;
 mod checkpoint;
+pub mod clean;
 mod codec;
 mod commit;
 mod config;
@@ -46,7 +47,7 @@ mod view;
 mod walk;
 mod writer;
 
-pub use config::{Background, PartitionConfig, StoreConfig};
+pub use config::{Background, Compaction, PartitionConfig, StoreConfig};
 pub use disk::{Disk, DiskFile, SharedDisk, SharedFile};
 pub use error::LogError;
 pub use outcome::{

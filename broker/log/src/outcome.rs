@@ -8,6 +8,7 @@ use sunseo_proto::position::PositionRange;
 use sunseo_proto::{Error, ErrorCode, PartitionId};
 
 use crate::PartitionConfig;
+use crate::clean::Cleaned;
 
 /// A batch that was validated: `header` is of `bytes`, and `position` is what `bytes` carry.
 #[derive(Clone, Debug)]
@@ -146,6 +147,8 @@ pub struct SealedFacts {
     pub bytes: u64,
     /// Newest record timestamp, milliseconds since the Unix epoch.
     pub max_timestamp_ms: i64,
+    /// Which writing of this range it is: 0 as it was appended, higher when the cleaner has written it anew.
+    pub generation: u32,
 }
 
 /// A segment on its way back: its batches back to back, checksums verified by the caller.
@@ -175,4 +178,6 @@ pub struct PartitionFacts {
     pub leader_epoch: Option<(i32, i64)>,
     /// Why it accepts no more records.
     pub failed: Option<Arc<str>>,
+    /// How far the cleaner has come; nothing for a partition that was never compacted.
+    pub cleaned: Cleaned,
 }

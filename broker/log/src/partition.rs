@@ -44,6 +44,12 @@ pub(crate) enum Pending {
         bases: Vec<i64>,
     },
     Restore(SealedFacts),
+    /// A cleaned segment takes the place of those from `from` to `to`.
+    Replace {
+        from: i64,
+        to: i64,
+        by: SealedFacts,
+    },
     /// An entry that readers do not see.
     Note(Entry),
     Delete,
@@ -74,12 +80,16 @@ pub(crate) struct Partition {
     pub(crate) created_after: Option<u64>,
     /// Segments that are out of sight; their files go after the next checkpoint.
     pub(crate) doomed: VecDeque<Arc<Segment>>,
+    /// The newest generation that a cleaner has begun to write.
+    pub(crate) generation: u32,
 }
 
 impl Partition {
     pub(crate) fn new(state: PartitionState, shared: Arc<Shared>, active: Arc<Segment>) -> Self {
+        let generation = state.sealed.iter().map(|facts| facts.generation).max().unwrap_or(0);
         Self {
             reserved: state.active.bytes,
+            generation,
             state,
             shared,
             active,
@@ -205,6 +215,7 @@ impl Partition {
             segments: view.segments.len(),
             leader_epoch: self.state.epochs.newest(),
             failed: self.failed.clone(),
+            cleaned: self.state.cleaned,
         }
     }
 }

@@ -143,6 +143,13 @@ impl Producers {
         }
     }
 
+    /// Offset of the last record of each producer.
+    pub(crate) fn last_offsets(&self) -> BTreeMap<i64, i64> {
+        let plain = self.plain.iter().filter_map(|(id, p)| Some((*id, p.last.back()?.last_offset)));
+        let positioned = self.positioned.iter().map(|(id, p)| (*id, p.last_offset));
+        plain.chain(positioned).collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.plain.len() + self.positioned.len()
     }

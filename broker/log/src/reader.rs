@@ -64,13 +64,19 @@ impl Reader {
     /// As [`Reader::read`].
     pub fn find_by_time(&self, timestamp_ms: i64) -> Result<Option<TimedOffset>, LogError> {
         let mut from = self.log_start().max(self.local_start());
+        let mut looks = 0;
         while let Some(shown) = self.next_in_time(from, timestamp_ms)? {
             let next = shown.end;
             let found =
                 self.with_segment(|| Ok(shown.clone()), |shown| self.search_time(shown, from, timestamp_ms));
             match found {
-                // removed meanwhile: what is left begins later
-                Err(LogError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
+                // removed or cleaned meanwhile: another one has these offsets, or what is left begins later
+                Err(LogError::Io { error, .. })
+                    if error.kind() == io::ErrorKind::NotFound && looks < LOOKS_MAX =>
+                {
+                    looks += 1;
+                    continue;
+                }
                 Ok(None) => {}
                 other => return other,
             }

@@ -140,6 +140,13 @@ impl Replayed {
                 state.evict(before);
             }
             Entry::Restore(facts) if facts.end_offset == state.local_start() => state.restore(facts),
+            Entry::Replace { from, to, by } => {
+                if state.replace(from, to, &[by]).is_none() {
+                    let what = format!("segments {from} to {to} were cleaned, but they are not there");
+                    self.damage = Some(what);
+                }
+            }
+            Entry::Cleaned(cleaned) => state.cleaned = cleaned,
             // it was there already
             Entry::Restore(_) | Entry::Delete => {}
             Entry::Seal => {

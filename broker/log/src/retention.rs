@@ -43,6 +43,7 @@ mod tests {
             end_offset: n * 10 + 10,
             bytes: 100,
             max_timestamp_ms,
+            generation: 0,
         });
         facts.collect()
     }

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 use sunseo_proto::{PartitionId, TopicId};
 
-use crate::LogError;
 use crate::disk::{Context as _, Disk, SharedDisk, SharedFile, write_all};
 use crate::index::{GrowingIndex, SparseIndex};
+use crate::{LogError, SealedFacts};
 
 pub(crate) const PARTITIONS: &str = "partitions";
 pub(crate) const LOG_SUFFIX: &str = ".log";
@@ -34,12 +34,43 @@ pub(crate) fn partition_of(name: &str) -> Option<PartitionId> {
     (id.to_string() == name).then_some(id)
 }
 
+/// Base offset and generation: what names a segment's files.
+pub(crate) type Name = (i64, u32);
+
+/// The segment as it was appended.
 pub(crate) fn log_path(id: PartitionId, base: i64) -> PathBuf {
-    directory_of(id).join(format!("{base:020}{LOG_SUFFIX}"))
+    path_of(id, (base, 0), LOG_SUFFIX)
 }
 
 pub(crate) fn index_path(id: PartitionId, base: i64) -> PathBuf {
-    directory_of(id).join(format!("{base:020}{INDEX_SUFFIX}"))
+    path_of(id, (base, 0), INDEX_SUFFIX)
+}
+
+pub(crate) fn path_of(id: PartitionId, (base, generation): Name, suffix: &str) -> PathBuf {
+    let name = match generation {
+        0 => format!("{base:020}{suffix}"),
+        _ => format!("{base:020}.{generation:010}{suffix}"),
+    };
+    directory_of(id).join(name)
+}
+
+/// The name of a sealed segment.
+pub(crate) fn name_of_facts(facts: &SealedFacts) -> Name {
+    (facts.base_offset, facts.generation)
+}
+
+/// The segment that a file's name says.
+pub(crate) fn name_of(file: &str, suffix: &str) -> Option<Name> {
+    let stem = file.strip_suffix(suffix)?;
+    let (base, generation) = match stem.split_once('.') {
+        Some((base, generation)) => {
+            let is_one = generation.len() == 10 && generation.bytes().all(|byte| byte.is_ascii_digit());
+            (base, is_one.then(|| generation.parse().ok())??)
+        }
+        None => (stem, 0),
+    };
+    let base = (base.len() == 20).then(|| base.parse().ok())??;
+    Some((base, generation))
 }
 
 /// Open files and mappings, bounded: the first opened go first unless they were used since.
@@ -105,6 +136,7 @@ struct Opened {
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) base: i64,
+    pub(crate) generation: u32,
     pub(crate) path: PathBuf,
     pub(crate) index_path: PathBuf,
     opened: Mutex<Opened>,
@@ -119,10 +151,16 @@ pub(crate) struct Segment {
 impl Segment {
     /// A segment whose index, if it has one, is on the disk.
     pub(crate) fn new(id: PartitionId, base: i64) -> Arc<Self> {
+        Self::named(id, (base, 0))
+    }
+
+    /// The same, of any generation.
+    pub(crate) fn named(id: PartitionId, name: Name) -> Arc<Self> {
         Arc::new(Self {
-            base,
-            path: log_path(id, base),
-            index_path: index_path(id, base),
+            base: name.0,
+            generation: name.1,
+            path: path_of(id, name, LOG_SUFFIX),
+            index_path: path_of(id, name, INDEX_SUFFIX),
             opened: Mutex::default(),
             used: AtomicBool::new(false),
             dirty: AtomicBool::new(false),

@@ -13,7 +13,9 @@ use crate::index::{GrowingIndex, SparseIndex};
 use crate::partition::Partition;
 use crate::recover::Replayed;
 use crate::sealed::UNFINISHED;
-use crate::segment::{Files, INDEX_SUFFIX, LOG_SUFFIX, Segment, directory_of, log_path};
+use crate::segment::{
+    Files, INDEX_SUFFIX, LOG_SUFFIX, Name, Segment, directory_of, log_path, name_of, name_of_facts, path_of,
+};
 use crate::state::{Active, PartitionState};
 use crate::view::{Shared, Shown};
 use crate::walk::Walk;
@@ -34,12 +36,12 @@ struct Work<'a> {
     how: &'a Settle<'a>,
     state: PartitionState,
     /// Bytes of the segment files that are there.
-    there: BTreeMap<i64, u64>,
+    there: BTreeMap<Name, u64>,
     index: GrowingIndex,
     /// Segments that grew since their index was written.
     old_indexes: BTreeSet<i64>,
     /// Segments that do not belong to it.
-    unknown: BTreeSet<i64>,
+    unknown: BTreeSet<Name>,
     truncated_bytes: u64,
 }
 
@@ -49,7 +51,7 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
     let damage = earlier.or(damage).or_else(|| how.journal_damage.map(|what| format!("the journal: {what}")));
     let directory = directory_of(state.id);
     let names = how.files.disk.list(&directory).context("cannot list", &directory)?;
-    let there = names.iter().filter_map(|entry| Some((base_of(&entry.name, LOG_SUFFIX)?, entry.bytes)));
+    let there = names.iter().filter_map(|entry| Some((name_of(&entry.name, LOG_SUFFIX)?, entry.bytes)));
     let mut work = Work {
         how,
         state,
@@ -67,9 +69,9 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
         return work.quarantine(damage);
     }
     for base in touched {
-        if work.there.contains_key(&base) && work.belongs(base) {
+        if work.there.contains_key(&(base, 0)) && work.belongs((base, 0)) {
             let path = log_path(work.state.id, base);
-            work.open(base)?.sync_data().context("cannot sync", &path)?;
+            work.open((base, 0))?.sync_data().context("cannot sync", &path)?;
             work.old_indexes.insert(base);
         }
     }
@@ -82,28 +84,24 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
     Ok(work.finish())
 }
 
-/// The base in a file's name.
-pub(crate) fn base_of(name: &str, suffix: &str) -> Option<i64> {
-    let digits = name.strip_suffix(suffix)?;
-    (digits.len() == 20).then(|| digits.parse().ok())?
-}
-
 impl Work<'_> {
-    fn open(&self, base: i64) -> Result<Arc<dyn DiskFile>, LogError> {
-        let path = log_path(self.state.id, base);
+    fn open(&self, name: Name) -> Result<Arc<dyn DiskFile>, LogError> {
+        let path = path_of(self.state.id, name, LOG_SUFFIX);
         self.how.files.disk.open(&path).context("cannot open", &path)
     }
 
-    fn belongs(&self, base: i64) -> bool {
-        base == self.state.active.base || self.state.sealed.iter().any(|facts| facts.base_offset == base)
+    fn belongs(&self, name: Name) -> bool {
+        name == (self.state.active.base, 0)
+            || self.state.sealed.iter().any(|facts| name_of_facts(facts) == name)
     }
 
     /// Whether what the state says is on the disk; what is not, if it is not.
     fn check(&mut self) -> Result<Option<String>, LogError> {
         let Active { base, bytes, end, .. } = self.state.active;
-        let all = self.state.sealed.iter().map(|facts| (facts.base_offset, facts.bytes));
-        for (base, bytes) in all.chain([(base, bytes)]) {
-            match self.there.get(&base) {
+        let all = self.state.sealed.iter().map(|facts| (name_of_facts(facts), facts.bytes));
+        for (name, bytes) in all.chain([((base, 0), bytes)]) {
+            let base = name.0;
+            match self.there.get(&name) {
                 None if bytes == 0 => {}
                 None => return Ok(Some(format!("segment {base} is missing"))),
                 Some(have) if *have < bytes => {
@@ -112,12 +110,12 @@ impl Work<'_> {
                 Some(_) => {}
             }
         }
-        if !self.there.contains_key(&base) {
+        if !self.there.contains_key(&(base, 0)) {
             let directory = directory_of(self.state.id);
             self.how.files.disk.create_dir(&directory).context("cannot create", &directory)?;
             let path = log_path(self.state.id, base);
             self.how.files.disk.create(&path).context("cannot create", &path)?;
-            self.there.insert(base, 0);
+            self.there.insert((base, 0), 0);
         }
         let (found, stop) = self.walk_active(bytes)?;
         Ok(match stop {
@@ -147,7 +145,7 @@ impl Work<'_> {
     }
 
     fn walk(&mut self, at: u64, offset: i64, limit: u64) -> Result<(i64, Option<String>), LogError> {
-        let file = self.open(self.state.active.base)?;
+        let file = self.open((self.state.active.base, 0))?;
         let mut walk = Walk::new(file.as_ref(), at, limit, Some(offset));
         let interval = self.how.files.index_interval_bytes;
         let mut end = offset;
@@ -181,8 +179,8 @@ impl Work<'_> {
     fn go_on(&mut self) -> Result<(), LogError> {
         loop {
             let Active { base, bytes, end, .. } = self.state.active;
-            let have = self.there.get(&base).copied().unwrap_or(0);
-            let file = self.open(base)?;
+            let have = self.there.get(&(base, 0)).copied().unwrap_or(0);
+            let file = self.open((base, 0))?;
             let mut walk = Walk::new(file.as_ref(), bytes, have, Some(end));
             let interval = self.how.files.index_interval_bytes;
             while let Some(Ok(walked)) = walk.next() {
@@ -192,7 +190,7 @@ impl Work<'_> {
             }
             file.sync_data().context("cannot sync", &log_path(self.state.id, base))?;
             let next = self.state.end();
-            if next == base || !self.there.contains_key(&next) {
+            if next == base || !self.there.contains_key(&(next, 0)) {
                 return Ok(());
             }
             self.old_indexes.insert(base);
@@ -205,11 +203,11 @@ impl Work<'_> {
     fn cut(&mut self) -> Result<(), LogError> {
         let active = self.state.active.facts();
         for facts in self.state.sealed.iter().chain([&active]) {
-            let base = facts.base_offset;
-            if self.there.get(&base).is_none_or(|have| *have <= facts.bytes) {
+            let name = name_of_facts(facts);
+            if self.there.get(&name).is_none_or(|have| *have <= facts.bytes) {
                 continue;
             }
-            let (file, path) = (self.open(base)?, log_path(self.state.id, base));
+            let (file, path) = (self.open(name)?, path_of(self.state.id, name, LOG_SUFFIX));
             let torn = torn_bytes(file.as_ref(), facts.bytes).context("cannot read", &path)?;
             if torn > 0 {
                 tracing::warn!(path = %path.display(), bytes = torn, "a tail that was never durable is cut off");
@@ -226,10 +224,11 @@ impl Work<'_> {
     fn remove_leftovers(&mut self, names: impl Iterator<Item = String>) -> Result<(), LogError> {
         let directory = directory_of(self.state.id);
         for name in names {
-            let (log, index) = (base_of(&name, LOG_SUFFIX), base_of(&name, INDEX_SUFFIX));
-            if let Some(base) = log.or(index).filter(|base| !self.belongs(*base)) {
-                self.unknown.insert(base);
-            } else if index.is_some_and(|base| self.old_indexes.contains(&base)) || name.ends_with(UNFINISHED)
+            let (log, index) = (name_of(&name, LOG_SUFFIX), name_of(&name, INDEX_SUFFIX));
+            if let Some(unknown) = log.or(index).filter(|found| !self.belongs(*found)) {
+                self.unknown.insert(unknown);
+            } else if index.is_some_and(|(base, _)| self.old_indexes.contains(&base))
+                || name.ends_with(UNFINISHED)
             {
                 let path = directory.join(name);
                 self.how.files.disk.remove(&path).context("cannot remove", &path)?;
@@ -248,10 +247,10 @@ impl Work<'_> {
         self.state.quarantined = Some(reason.to_string());
         let claimed = self.state.active;
         self.index = GrowingIndex::default();
-        let have = self.there.get(&claimed.base).copied();
+        let have = self.there.get(&(claimed.base, 0)).copied();
         let mut readable = Active::empty(claimed.base);
         if let Some(have) = have {
-            let (file, limit) = (self.open(claimed.base)?, claimed.bytes.min(have));
+            let (file, limit) = (self.open((claimed.base, 0))?, claimed.bytes.min(have));
             let mut walk = Walk::new(file.as_ref(), 0, limit, Some(claimed.base));
             while let Some(Ok(walked)) = walk.next() {
                 let header = walked.header;
@@ -279,7 +278,7 @@ impl Work<'_> {
         let id = state.id;
         let active = Segment::growing(id, state.active.base, index);
         let sealed =
-            state.sealed.iter().map(|facts| Shown::sealed(Segment::new(id, facts.base_offset), facts));
+            state.sealed.iter().map(|facts| Shown::sealed(Segment::named(id, name_of_facts(facts)), facts));
         let mut segments: Vec<Shown> = sealed.collect();
         segments.push(Shown::active(active.clone(), &shown));
         let shared = Shared::new(id, how.files.clone(), state.log_start, segments);
@@ -295,7 +294,7 @@ impl Work<'_> {
         };
         let mut partition = Partition::new(state, shared, active);
         partition.changed = true;
-        partition.doomed.extend(unknown.into_iter().map(|base| Segment::new(id, base)));
+        partition.doomed.extend(unknown.into_iter().map(|name| Segment::named(id, name)));
         (partition, report)
     }
 }

@@ -8,10 +8,14 @@ use sunseo_proto::batch::BatchHeader;
 use sunseo_proto::envelope::EnvelopeError;
 use sunseo_proto::position::PositionRange;
 
+use crate::clean::Cleaned;
 use crate::codec::{Decoder, put_partition, put_text};
 use crate::epochs::Epochs;
 use crate::producers::Producers;
-use crate::{PartitionConfig, SealedFacts};
+use crate::{Compaction, PartitionConfig, SealedFacts};
+
+/// Version of what is stored: 2 has settings of compaction, generations of segments and how far the cleaner has come.
+pub(crate) const VERSION: u8 = 2;
 
 /// The segment that is appended to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +39,7 @@ impl Active {
             end_offset: self.end,
             bytes: self.bytes,
             max_timestamp_ms: self.max_timestamp_ms,
+            generation: 0,
         }
     }
 }
@@ -49,6 +54,7 @@ pub(crate) struct PartitionState {
     /// Oldest first.
     pub(crate) sealed: Vec<SealedFacts>,
     pub(crate) active: Active,
+    pub(crate) cleaned: Cleaned,
     pub(crate) frame: u64,
     /// Why it was quarantined by an earlier recovery.
     pub(crate) quarantined: Option<String>,
@@ -64,6 +70,7 @@ impl PartitionState {
             producers: Producers::default(),
             sealed: Vec::new(),
             active: Active::empty(0),
+            cleaned: Cleaned::default(),
             frame,
             quarantined: None,
         }
@@ -113,6 +120,13 @@ impl PartitionState {
         self.evict(self.log_start)
     }
 
+    /// Puts cleaned segments in the place of those from `from` to `to`; `None` when that is not where segments begin and end.
+    pub(crate) fn replace(&mut self, from: i64, to: i64, by: &[SealedFacts]) -> Option<Vec<SealedFacts>> {
+        let first = self.sealed.iter().position(|facts| facts.base_offset == from)?;
+        let count = self.sealed[first..].iter().position(|facts| facts.end_offset == to)? + 1;
+        Some(self.sealed.splice(first..first + count, by.iter().copied()).collect())
+    }
+
     /// Puts a segment before the first one.
     pub(crate) fn restore(&mut self, facts: SealedFacts) {
         debug_assert_eq!(facts.end_offset, self.local_start(), "segments are contiguous");
@@ -133,16 +147,17 @@ impl PartitionState {
         self.sealed.iter().for_each(|segment| encode_segment(segment, &mut out));
         self.epochs.encode(&mut out);
         self.producers.encode(&mut out);
+        self.cleaned.encode(&mut out);
         out
     }
 
-    pub(crate) fn decode(payload: Bytes) -> Result<Self, EnvelopeError> {
+    pub(crate) fn decode(payload: Bytes, version: u8) -> Result<Self, EnvelopeError> {
         let from = &mut Decoder::new(payload);
         let id = from.partition()?;
-        let config = decode_config(from)?;
+        let config = decode_config(from, version)?;
         let (log_start, frame) = (from.i64()?, from.u64()?);
         let (is_quarantined, reason) = (from.bool()?, from.text()?);
-        let active = decode_segment(from)?;
+        let active = decode_segment(from, version)?;
         let active = Active {
             base: active.base_offset,
             bytes: active.bytes,
@@ -150,13 +165,14 @@ impl PartitionState {
             max_timestamp_ms: active.max_timestamp_ms,
             opened_ms: from.i64()?,
         };
-        let sealed = (0..from.u32()?).map(|_| decode_segment(from)).collect::<Result<_, _>>()?;
+        let sealed = (0..from.u32()?).map(|_| decode_segment(from, version)).collect::<Result<_, _>>()?;
         let (epochs, producers) = (Epochs::decode(from)?, Producers::decode(from)?);
+        let cleaned = if version >= 2 { Cleaned::decode(from)? } else { Cleaned::default() };
         if !from.is_empty() {
             return Err(EnvelopeError::Payload("bytes follow the partition's state".into()));
         }
         let quarantined = is_quarantined.then_some(reason);
-        Ok(Self { id, config, log_start, epochs, producers, sealed, active, frame, quarantined })
+        Ok(Self { id, config, log_start, epochs, producers, sealed, active, cleaned, frame, quarantined })
     }
 }
 
@@ -165,14 +181,16 @@ pub(crate) fn encode_segment(facts: &SealedFacts, out: &mut Vec<u8>) {
     out.put_i64(facts.end_offset);
     out.put_u64(facts.bytes);
     out.put_i64(facts.max_timestamp_ms);
+    out.put_u32(facts.generation);
 }
 
-pub(crate) fn decode_segment(from: &mut Decoder) -> Result<SealedFacts, EnvelopeError> {
+pub(crate) fn decode_segment(from: &mut Decoder, version: u8) -> Result<SealedFacts, EnvelopeError> {
     Ok(SealedFacts {
         base_offset: from.i64()?,
         end_offset: from.i64()?,
         bytes: from.u64()?,
         max_timestamp_ms: from.i64()?,
+        generation: if version >= 2 { from.u32()? } else { 0 },
     })
 }
 
@@ -186,9 +204,15 @@ pub(crate) fn encode_config(config: &PartitionConfig, out: &mut Vec<u8>) {
     out.put_u64(config.max_batch_bytes as u64);
     out.put_u8(u8::from(config.fsync));
     out.put_u8(u8::from(config.own_retention));
+    out.put_u8(u8::from(config.compaction.is_some()));
+    if let Some(compaction) = &config.compaction {
+        out.put_i64(compaction.delete_retention_ms);
+        out.put_i64(compaction.min_lag_ms);
+        out.put_u32(compaction.min_dirty_permille);
+    }
 }
 
-pub(crate) fn decode_config(from: &mut Decoder) -> Result<PartitionConfig, EnvelopeError> {
+pub(crate) fn decode_config(from: &mut Decoder, version: u8) -> Result<PartitionConfig, EnvelopeError> {
     Ok(PartitionConfig {
         segment_bytes: from.u64()?,
         segment_ms: from.i64()?,
@@ -197,5 +221,17 @@ pub(crate) fn decode_config(from: &mut Decoder) -> Result<PartitionConfig, Envel
         max_batch_bytes: usize::try_from(from.u64()?).unwrap_or(usize::MAX),
         fsync: from.bool()?,
         own_retention: from.bool()?,
+        compaction: match version >= 2 && from.bool()? {
+            true => Some(decode_compaction(from)?),
+            false => None,
+        },
+    })
+}
+
+fn decode_compaction(from: &mut Decoder) -> Result<Compaction, EnvelopeError> {
+    Ok(Compaction {
+        delete_retention_ms: from.i64()?,
+        min_lag_ms: from.i64()?,
+        min_dirty_permille: from.u32()?,
     })
 }

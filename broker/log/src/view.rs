@@ -27,6 +27,7 @@ impl Shown {
             end_offset: self.end,
             bytes: self.bytes,
             max_timestamp_ms: self.max_timestamp_ms,
+            generation: self.segment.generation,
         }
     }
 

@@ -88,25 +88,7 @@ impl BatchBuilder {
         }
         self.max_timestamp = self.max_timestamp.max(record.timestamp_ms);
         let position = self.position.filter(|_| self.count == 0).map(PositionRange::to_header);
-        let headers = record.headers.iter().chain(&position);
-        let header_count = record.headers.len() + usize::from(position.is_some());
-        // wraps for timestamps more than i64 apart; the decoder wraps back
-        let timestamp_delta = record.timestamp_ms.wrapping_sub(self.base_timestamp);
-        let mut body = 1 + len_i64(timestamp_delta) + len_i64(i64::from(self.count));
-        body += field_len(record.key.as_deref()) + field_len(record.value.as_deref());
-        body += len_i64(header_count as i64) + headers.clone().map(header_len).sum::<usize>();
-        let out = &mut self.records;
-        put_i64(out, body as i64);
-        out.push(0);
-        put_i64(out, timestamp_delta);
-        put_i32(out, self.count);
-        put_field(out, record.key.as_deref());
-        put_field(out, record.value.as_deref());
-        put_i64(out, header_count as i64);
-        for header in headers {
-            put_field(out, Some(header.key.as_bytes()));
-            put_field(out, header.value.as_deref());
-        }
+        put_record(&mut self.records, record, position.as_ref(), (self.base_timestamp, self.count));
         self.count += 1;
     }
 
@@ -139,6 +121,33 @@ impl BatchBuilder {
         let crc = checksum(&out);
         out[17..21].copy_from_slice(&crc.to_be_bytes());
         Bytes::from(out)
+    }
+}
+
+/// One record, with one header more behind its own, of a batch with this base timestamp, at this offset of it.
+pub(super) fn put_record(
+    out: &mut Vec<u8>,
+    record: &Record,
+    more: Option<&Header>,
+    (base_timestamp, offset_delta): (i64, i32),
+) {
+    let headers = record.headers.iter().chain(more);
+    let header_count = record.headers.len() + usize::from(more.is_some());
+    // wraps for timestamps more than i64 apart; the decoder wraps back
+    let timestamp_delta = record.timestamp_ms.wrapping_sub(base_timestamp);
+    let mut body = 1 + len_i64(timestamp_delta) + len_i64(i64::from(offset_delta));
+    body += field_len(record.key.as_deref()) + field_len(record.value.as_deref());
+    body += len_i64(header_count as i64) + headers.clone().map(header_len).sum::<usize>();
+    put_i64(out, body as i64);
+    out.push(0);
+    put_i64(out, timestamp_delta);
+    put_i32(out, offset_delta);
+    put_field(out, record.key.as_deref());
+    put_field(out, record.value.as_deref());
+    put_i64(out, header_count as i64);
+    for header in headers {
+        put_field(out, Some(header.key.as_bytes()));
+        put_field(out, header.value.as_deref());
     }
 }
 

@@ -13,6 +13,8 @@ const CODEC_MASK: i16 = 0x07;
 pub(super) const LOG_APPEND_TIME: i16 = 1 << 3;
 pub(super) const TRANSACTIONAL: i16 = 1 << 4;
 pub(super) const CONTROL: i16 = 1 << 5;
+/// The base timestamp is the time from which on the batch's tombstones may go (KIP-534).
+pub(super) const DELETE_HORIZON: i16 = 1 << 6;
 
 /// The header as values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +78,16 @@ impl BatchHeader {
     }
 
     fn check(&self) -> Result<(), BatchError> {
-        if self.record_count < 1 {
-            return Err(BatchError::Header("record count is not positive"));
+        if self.record_count < 0 {
+            return Err(BatchError::Header("record count is negative"));
         }
-        if self.last_offset_delta != self.record_count - 1 {
-            return Err(BatchError::Header("last offset delta is not the record count less one"));
+        // a cleaned batch keeps its range of offsets when records of it, or all of them, are gone
+        if self.last_offset_delta < 0 || self.last_offset_delta < self.record_count - 1 {
+            return Err(BatchError::Header("last offset delta leaves no room for the records"));
         }
-        if self.base_offset < 0 || self.base_offset.checked_add(i64::from(self.record_count)).is_none() {
+        if self.base_offset < 0
+            || self.base_offset.checked_add(i64::from(self.last_offset_delta) + 1).is_none()
+        {
             return Err(BatchError::Header("base offset is negative or too large"));
         }
         if self.producer_id < NO_PRODUCER {
@@ -95,13 +100,25 @@ impl BatchHeader {
         Ok(())
     }
 
-    /// Offset of the last record.
+    /// Whether a record stands at each of its offsets, as in every batch that is sent.
+    #[must_use]
+    pub fn is_dense(&self) -> bool {
+        self.record_count > 0 && self.last_offset_delta == self.record_count - 1
+    }
+
+    /// From when on its tombstones, or its marker, may go; `None` before the batch was cleaned for the first time.
+    #[must_use]
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
+    /// Last offset of its range; the record there may be gone.
     #[must_use]
     pub fn last_offset(&self) -> i64 {
         self.base_offset + i64::from(self.last_offset_delta)
     }
 
-    /// Offset after the last record.
+    /// Offset after its range.
     #[must_use]
     pub fn next_offset(&self) -> i64 {
         self.last_offset() + 1

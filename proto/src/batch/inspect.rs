@@ -15,6 +15,8 @@ pub struct Inspection {
     pub max_timestamp: i64,
     /// The source positions of a positioned batch.
     pub position: Option<PositionRange>,
+    /// The first record without a key, which no compacted topic takes.
+    pub without_key: Option<usize>,
     /// The first header that belongs to the server, beside the position of a positioned batch.
     pub reserved_header: Option<String>,
 }
@@ -29,9 +31,13 @@ pub fn inspect(batch: &Bytes) -> Result<Inspection, BatchError> {
     if batch.len() < header.total_bytes {
         return Err(BatchError::Torn { have: batch.len(), need: header.total_bytes });
     }
+    if !header.is_dense() {
+        return Err(BatchError::Header("last offset delta is not the record count less one"));
+    }
     let block = batch.slice(HEADER_BYTES..header.total_bytes);
     let plain = Compression::of_attributes(header.attributes)?.decompress(&block)?;
-    let found = Inspection { max_timestamp: i64::MIN, position: None, reserved_header: None };
+    let found =
+        Inspection { max_timestamp: i64::MIN, position: None, without_key: None, reserved_header: None };
     let (positioned, base_timestamp) = (header.is_positioned(), header.base_timestamp);
     let mut walk = Walk { rest: &plain, index: 0, positioned, base_timestamp, found };
     for index in 0..header.record_count as usize {
@@ -90,7 +96,10 @@ impl<'a> Walk<'a> {
         if self.int()? != self.index as i64 {
             return Err(self.broken("offset deltas are not dense"));
         }
-        let (_key, _value) = (self.field()?, self.field()?);
+        let (key, _value) = (self.field()?, self.field()?);
+        if key.is_none() {
+            self.found.without_key.get_or_insert(self.index);
+        }
         let count = self.int()?;
         if !usize::try_from(count).is_ok_and(|c| c <= self.rest.len() / 2) {
             return Err(self.broken("its header count goes beyond the batch"));

@@ -18,12 +18,14 @@ mod compress;
 mod header;
 mod inspect;
 mod read;
+mod rebuild;
 
 pub use build::BatchBuilder;
 pub use compress::Compression;
 pub use header::{BatchHeader, HEADER_BYTES, stamp};
 pub use inspect::{Inspection, inspect};
 pub use read::{batches, position_of, records, validate};
+pub use rebuild::{gap, rebuild};
 
 /// Largest uncompressed size of one batch's records that a decoder accepts: 64 MiB.
 pub const MAX_RECORDS_BYTES: usize = 64 << 20;

@@ -52,7 +52,7 @@ fn next_batch(rest: &mut Bytes) -> Result<(BatchHeader, Bytes), BatchError> {
     Ok((header, batch))
 }
 
-/// Decodes the records of one batch, with their offsets. Keys and values share memory with `batch` when it is not compressed.
+/// Decodes the records of one batch, with their offsets, which rise but have gaps when the batch was cleaned. Keys and values share memory with `batch` when it is not compressed.
 ///
 /// # Errors
 /// What does not decode; the checksum is not looked at.
@@ -62,12 +62,14 @@ pub fn records(batch: &Bytes) -> Result<Vec<Record>, BatchError> {
     // a record has at least 7 bytes, so a small batch cannot ask for a large vector
     let mut records = Vec::with_capacity((header.record_count as usize).min(plain.len() / 7 + 1));
     let mut cursor = Cursor { plain: &plain, rest: &plain, index: 0 };
+    let mut least = header.base_offset;
     for index in 0..header.record_count as usize {
         cursor.index = index;
         let record = cursor.record(&header)?;
-        if record.offset != header.base_offset + index as i64 {
-            return Err(cursor.broken("offset deltas are not dense"));
+        if record.offset < least || record.offset > header.last_offset() {
+            return Err(cursor.broken("its offset does not follow the one before, or lies beyond the batch"));
         }
+        least = record.offset + 1;
         records.push(record);
     }
     if !cursor.rest.is_empty() {
@@ -84,6 +86,11 @@ pub fn position_of(batch: &Bytes) -> Result<Option<PositionRange>, BatchError> {
     let header = BatchHeader::parse(batch)?;
     if !header.is_positioned() {
         return Ok(None);
+    }
+    if header.record_count == 0 {
+        // the log remembers a producer's last position only, so one number is enough (`rebuild`)
+        let position = header.base_timestamp;
+        return PositionRange::new(position, position).map(Some).ok_or(BatchError::Position);
     }
     let plain = plain_records(batch, &header)?;
     let first = Cursor { plain: &plain, rest: &plain, index: 0 }.record(&header)?;

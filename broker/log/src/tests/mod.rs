@@ -1,5 +1,7 @@
 //! Scenarios of the whole store. The helpers build batches and stores; [`power`] and [`model`] draw their scenarios from seeds.
 
+mod compaction;
+mod compaction_model;
 mod damage;
 mod durability;
 mod faults;
