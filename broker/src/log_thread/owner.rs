@@ -343,6 +343,7 @@ fn config_of(settings: &PartitionSettings) -> PartitionConfig {
         max_batch_bytes: settings.max_batch_bytes,
         fsync: settings.fsync,
         own_retention: !settings.tiered,
+        compaction: None,
     }
 }
 

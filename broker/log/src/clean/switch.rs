@@ -1,5 +1,6 @@
 //! The writer's side of cleaning: where a run begins, and the moment at which readers see a new segment instead of old ones.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use sunseo_proto::PartitionId;
@@ -8,7 +9,7 @@ use crate::clean::job::Start;
 use crate::clean::{AbortedData, CleanJob, Cleaned, Dirt, Finished, Replacement, plan, write};
 use crate::entry::Entry;
 use crate::partition::{Partition, Pending};
-use crate::segment::{Segment, name_of_facts};
+use crate::segment::{PARTITIONS, Segment, name_of_facts};
 use crate::view::Shown;
 use crate::{Compaction, LogError, SealedFacts, Store};
 
@@ -110,6 +111,17 @@ impl Store {
         partition.pending.push(Pending::Replace { from, to, by });
         partition.changed = true;
         Ok(true)
+    }
+
+    /// A run ended with an error. Most mean nothing to the partition; but when names in its directory could not be made durable, nobody
+    /// knows which are, so it stops as after any failed sync.
+    pub fn abandon_clean(&mut self, id: PartitionId, error: &LogError) {
+        let LogError::Io { doing: write::SYNC_NAMES, path, .. } = error else { return };
+        let reason: Arc<str> = error.to_string().into();
+        match path == Path::new(PARTITIONS) {
+            true => self.fail_all(&reason),
+            false => self.fail_partition(id, &reason),
+        }
     }
 
     /// Notes the end of a run whose segments were all switched, with the next [`Store::sync`].

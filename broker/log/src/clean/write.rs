@@ -13,6 +13,8 @@ use crate::sealed;
 use crate::segment::{Files, Name, PARTITIONS, Segment, directory_of, name_of_facts};
 use crate::{LogError, SealedFacts};
 
+/// What an error names that may have cost names which others count on.
+pub(crate) const SYNC_NAMES: &str = "cannot sync directory after cleaning";
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -171,7 +173,7 @@ impl Writer {
         sealed::write_new(disk, &self.segment.index_path, &self.index.seal())?;
         // a young partition's own name may be in the journal only
         for directory in [directory_of(self.id).as_path(), Path::new(PARTITIONS)] {
-            disk.sync_dir(directory).context("cannot sync directory", directory)?;
+            disk.sync_dir(directory).context(SYNC_NAMES, directory)?;
         }
         let by = SealedFacts {
             base_offset: self.segment.base,

@@ -383,7 +383,11 @@ fn a_full_disk_or_a_damaged_segment_stops_a_run_and_nothing_else() {
     };
     assert!(error.to_string().contains("cannot be cleaned"), "{error}");
     drop(job);
-    disk.flip_bit(&path, 65).expect("there");
+    assert_eq!(store.facts(id(0)).expect("there").failed, None);
+    let disk = FaultyDisk::new(10);
+    let mut store = fresh(&disk, compacted());
+    put_and_seal(&mut store, keyed(Compression::None, &[("a", Some("1"))]));
+    put_and_seal(&mut store, keyed(Compression::None, &[("a", Some("2"))]));
     let used = disk.used_bytes();
     disk.set_faults(crate::faulty::Faults { capacity_bytes: Some(used), ..Default::default() });
     let mut job = store.begin_clean(id(0), 2, 100, Arc::new(NothingAborted)).expect("alive").expect("dirty");
@@ -410,4 +414,25 @@ fn what_the_object_store_has_too_is_not_cleaned() {
     store.sync();
     assert_eq!(store.dirt(id(0), 2, 100).expect("there"), None);
     assert!(store.begin_clean(id(0), 2, 100, Arc::new(NothingAborted)).expect("alive").is_none());
+}
+
+#[test]
+fn a_directory_that_does_not_sync_stops_the_partition() {
+    let disk = FaultyDisk::new(12);
+    let mut store = fresh(&disk, compacted());
+    put_and_seal(&mut store, keyed(Compression::None, &[("a", Some("1"))]));
+    put_and_seal(&mut store, keyed(Compression::None, &[("a", Some("2"))]));
+    let mut job = store.begin_clean(id(0), 2, 100, Arc::new(NothingAborted)).expect("alive").expect("dirty");
+    disk.set_faults(crate::faulty::Faults { fail_sync_of: Some("partitions"), ..Default::default() });
+    let error = loop {
+        match job.step() {
+            Ok(step) => assert!(matches!(step, CleanStep::More { .. })),
+            Err(error) => break error,
+        }
+    };
+    store.abandon_clean(id(0), &error);
+    // the segment itself was what failed here: nothing of the partition is in doubt
+    let is_of_names = error.to_string().contains("directory");
+    assert_eq!(store.facts(id(0)).expect("there").failed.is_some(), is_of_names, "{error}");
+    assert_eq!(seen(&store), ["0 a=1", "1 a=2"]);
 }

@@ -38,7 +38,7 @@ struct Life {
 impl Life {
     fn new(seed: u64) -> Self {
         let disk = FaultyDisk::new(seed);
-        let fsync = seed % 5 != 0;
+        let fsync = !seed.is_multiple_of(5);
         let store = fresh(&disk, PartitionConfig { segment_bytes: 900, fsync, ..compacted() });
         Self {
             seed,
