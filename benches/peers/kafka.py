@@ -10,7 +10,7 @@ import subprocess
 import time
 import uuid
 
-from process import Child, Failed, free_ports, last_lines, run
+from process import Child, Failed, free_ports, last_lines, need, run
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kafka")
 
@@ -75,6 +75,8 @@ class Kafka:
 
     def fetch(self):
         """Kafka and what it needs as jars, by Maven; the driver by javac. Nothing is done twice."""
+        for program, package in (("javac", "default-jdk-headless"), ("mvn", "maven")):
+            need(program, package)
         with open(os.path.join(HERE, "pom.xml"), encoding="utf-8") as file:
             pom = file.read()
         self.version = re.search(r"<kafka.version>(.*)</kafka.version>", pom).group(1)

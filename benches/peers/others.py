@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 
-from process import Child, Failed, free_ports, run
+from process import Child, Failed, free_ports, install, run
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "go")
 NATS_MODULE, NATS_VERSION = "github.com/nats-io/nats-server/v2", "v2.15.2"
@@ -96,11 +96,3 @@ class Redis(Loaded):
                 text = file.read()
             self.version = text.split("Redis version=", 1)[1].split(",")[0] if "Redis version=" in text else "unknown"
         return self
-
-
-def install(package):
-    """By Debian's own client."""
-    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run([*as_root, "apt-get", "update", "-qq"], step="apt-get update")
-    run([*as_root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", package], env=environment, step=f"apt-get install {package}")

@@ -79,6 +79,22 @@ def run(argv, timeout=600, env=None, cwd=None, step=None):
     return done.stdout
 
 
+def install(package):
+    """By Debian's own client."""
+    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run([*as_root, "apt-get", "update", "-qq"], step="apt-get update")
+    run([*as_root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", package], env=environment, step=f"apt-get install {package}")
+
+
+def need(program, package):
+    """The program, from Debian's package where it is not there yet."""
+    if not shutil.which(program):
+        install(package)
+    if not shutil.which(program):
+        raise Failed(f"{program} is not installed, and the package {package} does not bring it")
+
+
 class Child:
     """A process that runs until it is stopped; ends with this one."""
 
