@@ -118,7 +118,7 @@ async fn open(client: &Client, arguments: &Arguments) -> Outcome<(Consumer, End)
     };
     let mut config = ConsumerConfig::partitions(partitions.clone()).from(from);
     config.max_poll_records = poll_records(arguments);
-    let mut consumer = client.consumer(config).await?;
+    let consumer = client.consumer(config).await?;
     if let Some(offset) = clamp {
         let highest = ends.iter().copied().max().unwrap_or(0);
         if offset > highest {
@@ -249,7 +249,7 @@ fn group_is_done(consumer: &Consumer, arguments: &Arguments, end: &End) -> Outco
 }
 
 /// Records that nobody saw are read again by whoever comes next.
-fn give_back(consumer: &mut Consumer, records: &[ConsumedRecord]) {
+fn give_back(consumer: &Consumer, records: &[ConsumedRecord]) {
     let mut seen = HashSet::new();
     for ConsumedRecord { topic, partition, record } in records {
         if seen.insert((topic, partition)) {

@@ -55,6 +55,7 @@ pub fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::SequenceGap
         | ErrorCode::PartialDuplicate
         | ErrorCode::FencedMember
+        | ErrorCode::FencedInstance
         | ErrorCode::UnknownMember
         | ErrorCode::GroupNotEmpty
         | ErrorCode::VersionMismatch

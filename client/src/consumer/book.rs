@@ -1,8 +1,10 @@
 //! What a consumer knows about its partitions: where it fetches, what is fetched, where it hands out. Pure.
 //!
 //! Invariants: records of a partition are handed out in order and once per assignment, unless a seek says otherwise; an
-//! answer to a fetch that a seek or a revocation has overtaken is dropped; what is fetched and not handed out, together
-//! with what is asked for, stays under `prefetch_bytes` plus one batch per partition.
+//! answer to a fetch that a seek or a revocation has overtaken is dropped. What is fetched and not handed out, together with what
+//! is asked for, stays under `prefetch_bytes` plus [`CREDIT_BYTES_MIN`], or one batch, per partition; a paused partition keeps what it
+//! has, at most two fetches' worth, and does not count. So no partition waits for room that another one holds: one that has nothing
+//! may always be asked for.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,6 +19,9 @@ use super::ConsumedRecord;
 use super::config::{ConsumerConfig, Isolation, OutOfRangePolicy};
 use crate::producer::record_bytes;
 use crate::transaction;
+
+/// Bytes that a partition without records may be asked for, also when `prefetch_bytes` are used up.
+pub(super) const CREDIT_BYTES_MIN: usize = 64 << 10;
 
 /// Topic and partition number.
 pub(super) type Key = (Arc<str>, i32);
@@ -138,8 +143,9 @@ pub(super) struct Asked {
 pub(super) struct Book {
     partitions: BTreeMap<Key, Partition>,
     next_generation: u64,
-    buffered_bytes: usize,
     reserved_bytes: usize,
+    /// Taken out of the partitions for a stream, and not given to it yet: they are not handed out.
+    handed: VecDeque<ConsumedRecord>,
     /// The partition after the one that was handed out last.
     turn: Option<Key>,
 }
@@ -172,16 +178,32 @@ impl Book {
     }
 
     /// Ends a partition; its position.
-    pub(super) fn revoke(&mut self, key: &Key) -> Option<i64> {
-        let partition = self.partitions.remove(key)?;
-        self.buffered_bytes -= partition.buffered_bytes;
-        Some(partition.position)
+    pub(super) fn revoke(&mut self, key: &Key) {
+        self.partitions.remove(key);
+        self.handed.retain(|record| !is_of(record, key));
     }
 
     /// Stops handing out a partition that has to be given up.
     pub(super) fn stop(&mut self, key: &Key) {
+        self.put_back(key);
         if let Some(partition) = self.partitions.get_mut(key) {
             partition.revoked = true;
+        }
+    }
+
+    /// Puts what a stream has not been given yet back into its partition.
+    fn put_back(&mut self, key: &Key) {
+        let (back, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.handed).into_iter().partition(|record| is_of(record, key));
+        self.handed = rest.into();
+        let records: Vec<Record> = back.into_iter().map(|consumed| consumed.record).collect();
+        if let (Some(partition), Some(first)) =
+            (self.partitions.get_mut(key), records.first().map(|r| r.offset))
+        {
+            let next_offset = std::mem::replace(&mut partition.position, first);
+            let bytes = records.iter().map(record_bytes).sum();
+            partition.chunks.push_front(Chunk { records: records.into_iter(), bytes, next_offset });
+            partition.buffered_bytes += bytes;
         }
     }
 
@@ -194,16 +216,50 @@ impl Book {
     }
 
     pub(super) fn position(&self, key: &Key) -> Option<i64> {
-        self.partitions.get(key).map(|partition| partition.position)
+        let partition = self.partitions.get(key)?;
+        let held_back = self.handed.iter().find(|record| is_of(record, key));
+        Some(held_back.map_or(partition.position, |consumed| consumed.record.offset))
     }
 
     pub(super) fn positions(&self) -> Vec<(Key, i64)> {
-        self.partitions.iter().map(|(key, partition)| (key.clone(), partition.position)).collect()
+        let mut positions: BTreeMap<&Key, i64> =
+            self.partitions.iter().map(|(key, partition)| (key, partition.position)).collect();
+        for ConsumedRecord { topic, partition, record } in self.handed.iter().rev() {
+            if let Some(position) = positions.get_mut(&(Arc::clone(topic), *partition)) {
+                *position = record.offset;
+            }
+        }
+        positions.into_iter().map(|(key, position)| (key.clone(), position)).collect()
     }
 
     pub(super) fn lag(&self, key: &Key) -> Option<i64> {
-        let partition = self.partitions.get(key)?;
-        partition.high_watermark.map(|high_watermark| (high_watermark - partition.position).max(0))
+        let high_watermark = self.partitions.get(key)?.high_watermark?;
+        Some((high_watermark - self.position(key)?).max(0))
+    }
+
+    pub(super) fn pending(&self) -> bool {
+        !self.handed.is_empty()
+    }
+
+    /// The next record for a stream, taken out of the partitions up to `most` at a time.
+    pub(super) fn next_record(&mut self, most: usize) -> Result<Option<ConsumedRecord>> {
+        if self.handed.is_empty() {
+            self.handed = self.hand_out(most)?.into();
+        }
+        Ok(self.handed.pop_front())
+    }
+
+    /// The next records of one partition, partitions in turn.
+    pub(super) fn next_batch(&mut self, most: usize) -> Result<Vec<ConsumedRecord>> {
+        let Some(first) = self.next_record(most)? else { return Ok(Vec::new()) };
+        let same =
+            |record: &ConsumedRecord| (&record.topic, record.partition) == (&first.topic, first.partition);
+        let more = self.handed.iter().position(|record| !same(record)).unwrap_or(self.handed.len());
+        let mut records = Vec::with_capacity(more + 1);
+        let more = self.handed.drain(..more);
+        records.push(first);
+        records.extend(more);
+        Ok(records)
     }
 
     /// Goes on at another offset; what is fetched is dropped.
@@ -223,22 +279,27 @@ impl Book {
     pub(super) fn pause(&mut self, key: &Key, paused: bool) -> Result<()> {
         let partition = self.partitions.get_mut(key).ok_or_else(|| not_assigned(key))?;
         partition.paused = paused;
+        if paused {
+            self.put_back(key);
+        }
         Ok(())
     }
 
     /// The next fetch, for every partition that can take more.
     pub(super) fn ask(&mut self, config: &ConsumerConfig, now: Instant) -> Option<Asked> {
-        let free = config.prefetch_bytes.saturating_sub(self.buffered_bytes + self.reserved_bytes);
-        if free == 0 {
-            return None;
-        }
         let per_partition = config.partition_fetch_bytes as usize;
+        let counted = self.partitions.values().filter(|partition| !partition.paused);
+        let used = counted.map(|partition| partition.buffered_bytes).sum::<usize>() + self.reserved_bytes;
+        let free = config.prefetch_bytes.saturating_sub(used);
+        let credit_min = per_partition.min(CREDIT_BYTES_MIN);
+        let scarce = free < credit_min;
         let (mut tickets, mut partitions) = (Vec::new(), Vec::new());
         for (key, partition) in &mut self.partitions {
             let waits = partition.not_before.is_some_and(|at| now < at);
             let unwanted =
                 partition.in_flight || partition.paused || partition.revoked || partition.failed.is_some();
-            if waits || unwanted || partition.buffered_bytes >= 2 * per_partition {
+            let enough = if scarce { 1 } else { 2 * per_partition };
+            if waits || unwanted || partition.buffered_bytes >= enough {
                 continue;
             }
             (partition.in_flight, partition.not_before) = (true, None);
@@ -256,7 +317,11 @@ impl Book {
         if tickets.is_empty() {
             return None;
         }
-        let reserved = free.min(config.fetch_bytes as usize).min(per_partition.saturating_mul(tickets.len()));
+        let count = tickets.len();
+        // half of what is free at most: a request that waits for idle partitions must not leave nothing for the busy ones
+        let share = (free / 2).max(credit_min).min(per_partition.saturating_mul(count));
+        let share = if scarce { credit_min.saturating_mul(count) } else { share };
+        let reserved = share.min(config.fetch_bytes as usize);
         self.reserved_bytes += reserved;
         let request = v1::FetchRequest {
             correlation_id: 0,
@@ -265,6 +330,7 @@ impl Book {
             max_bytes: reserved as u32,
             partitions,
             isolation: config.isolation.into(),
+            omit_empty: true,
             ..Default::default()
         };
         Some(Asked { request, tickets, reserved })
@@ -301,7 +367,6 @@ impl Book {
             Ok(fetched) => {
                 let bytes = partition.fill(fetched);
                 let news = bytes > 0 || partition.failed.is_some();
-                self.buffered_bytes += bytes;
                 return if news { Taken::Records } else { Taken::Nothing };
             }
         };
@@ -347,7 +412,7 @@ impl Book {
 
     /// The next records, partitions in turn; an error only when there are no records.
     pub(super) fn hand_out(&mut self, most: usize) -> Result<Vec<ConsumedRecord>> {
-        let mut records = Vec::new();
+        let mut records: Vec<ConsumedRecord> = std::mem::take(&mut self.handed).into();
         let turn: Key = match &self.turn {
             Some(turn) => turn.clone(),
             None => (Arc::from(""), i32::MIN),
@@ -360,7 +425,7 @@ impl Book {
                 return Ok(records);
             }
             let Some(partition) = self.partitions.get_mut(&key) else { continue };
-            self.buffered_bytes -= partition.hand_out(&key, most, &mut records);
+            partition.hand_out(&key, most, &mut records);
         }
         self.turn = None;
         if records.is_empty() {
@@ -391,9 +456,8 @@ impl Partition {
         !self.paused && !self.revoked && !self.chunks.is_empty()
     }
 
-    /// Moves records out until there are `most`; the bytes that are free by that.
-    fn hand_out(&mut self, key: &Key, most: usize, out: &mut Vec<ConsumedRecord>) -> usize {
-        let mut freed = 0;
+    /// Moves records out until there are `most`.
+    fn hand_out(&mut self, key: &Key, most: usize, out: &mut Vec<ConsumedRecord>) {
         while let Some(chunk) = self.chunks.front_mut() {
             for record in chunk.records.by_ref().take(most - out.len()) {
                 self.position = record.offset + 1;
@@ -404,12 +468,14 @@ impl Partition {
             }
             // control batches and compacted ends have no records, but the position passes them
             self.position = chunk.next_offset;
-            freed += chunk.bytes;
+            self.buffered_bytes -= chunk.bytes;
             self.chunks.pop_front();
         }
-        self.buffered_bytes -= freed;
-        freed
     }
+}
+
+fn is_of(consumed: &ConsumedRecord, (topic, partition): &Key) -> bool {
+    (&consumed.topic, consumed.partition) == (topic, *partition)
 }
 
 fn strip(record: &mut Record) {

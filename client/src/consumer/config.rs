@@ -12,11 +12,13 @@ use crate::retry::RetryPolicy;
 pub enum Subscription {
     /// Exactly these.
     Partitions(Vec<(String, i32)>),
-    /// Every partition that these topics have when the consumer starts.
+    /// Every partition of these topics, also of those to come. A name with `*` (any text) or `?` (any character) stands for every topic
+    /// that fits, also of those to come; internal topics fit no pattern.
     Topics(Vec<String>),
     /// What the broker assigns to this member of the group.
     Group {
         group: String,
+        /// Names and patterns, as in [`Subscription::Topics`].
         topics: Vec<String>,
         /// Name of a static member: on a restart it takes back what it owned. Empty for none.
         instance_id: String,
@@ -107,6 +109,9 @@ pub struct ConsumerConfig {
     pub session_timeout: Duration,
     /// Time without a poll after which the member leaves its group by itself, so that others go on.
     pub max_poll_interval: Duration,
+    /// Time between two looks at the topics of the subscription: new partitions, and new topics of a pattern, are found within it. A
+    /// group follows the partitions of topics that it names without looking.
+    pub metadata_interval: Duration,
     /// Spacing of repeated attempts; a deadline bounds commits and the start, fetches are repeated for ever.
     pub retry: RetryPolicy,
 }
@@ -127,6 +132,7 @@ impl ConsumerConfig {
             fetch_wait: Duration::from_millis(500),
             session_timeout: Duration::from_secs(30),
             max_poll_interval: Duration::from_secs(300),
+            metadata_interval: Duration::from_secs(5),
             retry: RetryPolicy::default().until(Duration::from_secs(60)),
         }
     }
@@ -162,6 +168,16 @@ impl ConsumerConfig {
     #[must_use]
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
+        self
+    }
+
+    /// The same configuration of a static member: a process that comes back under this name takes back what it had, and one that is still
+    /// there is fenced.
+    #[must_use]
+    pub fn instance(mut self, name: impl Into<String>) -> Self {
+        if let Subscription::Group { instance_id, .. } = &mut self.subscription {
+            *instance_id = name.into();
+        }
         self
     }
 

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use sunseo_proto::error::Result;
-use sunseo_proto::{Error, ErrorCode, v1};
+use sunseo_proto::v1;
 use tokio::time::Instant;
 
 use super::book::{Asked, Taken, Ticket, decode};
@@ -66,7 +66,9 @@ fn take(shared: &Shared, asked: Asked, answer: Result<v1::FetchResponse>) -> Vec
         .map(|ticket| {
             let result = match &mut results {
                 Ok(results) => {
-                    results.remove(&(ticket.key.0.to_string(), ticket.key.1)).ok_or_else(|| missing(&ticket))
+                    // left out: there is nothing behind the offset
+                    let found = results.remove(&(ticket.key.0.to_string(), ticket.key.1));
+                    Ok(found.unwrap_or_else(|| nothing_new(&ticket)))
                 }
                 Err(error) => Err(error.clone()),
             };
@@ -109,9 +111,9 @@ fn by_partition(answer: Result<v1::FetchResponse>) -> Result<HashMap<(String, i3
     }
 }
 
-fn missing(ticket: &Ticket) -> Error {
-    let message = format!("the answer has nothing about topic {:?} partition {}", ticket.key.0, ticket.key.1);
-    Error::new(ErrorCode::Unavailable, message)
+fn nothing_new(ticket: &Ticket) -> v1::FetchResult {
+    let (high_watermark, last_stable_offset) = (ticket.fetch_offset, ticket.fetch_offset);
+    v1::FetchResult { high_watermark, last_stable_offset, ..Default::default() }
 }
 
 fn find(shared: &Shared, ticket: Ticket) -> BoxFuture<'static, Event> {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::book::Key;
 use super::member::Change;
-use super::{Core, Shared, offsets};
+use super::{Core, Shared, listener, offsets};
 use crate::retry::draw;
 
 /// Runs until the group refuses the member for good, or the consumer ends.
@@ -55,7 +55,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 fn next_heartbeat(shared: &Shared) -> Option<v1::GroupHeartbeatRequest> {
     let core = shared.lock();
-    core.member.as_ref().filter(|member| !member.away).map(super::member::Member::heartbeat)
+    core.member
+        .as_ref()
+        .filter(|member| !member.away && member.is_ready())
+        .map(super::member::Member::heartbeat)
 }
 
 async fn heartbeat(
@@ -92,8 +95,12 @@ fn answered(shared: &Arc<Shared>, answer: v1::GroupHeartbeatResponse) -> std::ti
 fn lost(shared: &Shared) {
     let mut core = shared.lock();
     let Core { member: Some(member), book, .. } = &mut *core else { return };
-    for key in member.lost() {
-        book.revoke(&key);
+    let lost = member.lost();
+    lost.iter().for_each(|key| book.revoke(key));
+    if !lost.is_empty() {
+        core.changes.push_back(listener::Change::Lost(lost));
+        drop(core);
+        shared.news.notify_one();
     }
 }
 
@@ -161,10 +168,12 @@ async fn begin(shared: Arc<Shared>, group: String, mut start: Vec<(Key, u64)>) {
 fn put(shared: &Shared, start: &[(Key, u64)], offsets: Result<Vec<(Key, i64)>>) {
     let mut core = shared.lock();
     let Core { member: Some(member), book, .. } = &mut *core else { return };
+    let mut begun = Vec::new();
     for (key, ticket) in start {
         if !member.begun(key, *ticket) {
             continue;
         }
+        begun.push(key.clone());
         match &offsets {
             Ok(offsets) => {
                 let offset = offsets.iter().find(|(found, _)| found == key).map_or(0, |(_, offset)| *offset);
@@ -175,6 +184,9 @@ fn put(shared: &Shared, start: &[(Key, u64)], offsets: Result<Vec<(Key, i64)>>) 
                 book.fail(key, error.clone());
             }
         }
+    }
+    if !begun.is_empty() {
+        core.changes.push_back(listener::Change::Assigned(begun));
     }
     drop(core);
     shared.room.notify_one();

@@ -74,6 +74,25 @@ impl Member {
         self.interval
     }
 
+    /// Other topics from now on; says whether that changes anything.
+    pub(super) fn subscribe(&mut self, topics: Vec<String>) -> bool {
+        // an empty list would mean "as before": who wants nothing more keeps the last subscription until something fits
+        let changed = !topics.is_empty() && topics != self.identity.topics;
+        if changed {
+            self.identity.topics = topics;
+        }
+        changed
+    }
+
+    /// Whether there is any topic to join for.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.identity.topics.is_empty()
+    }
+
+    pub(super) fn is_revoking(&self) -> bool {
+        !self.revoking.is_empty()
+    }
+
     /// The heartbeat that says how things stand.
     pub(super) fn heartbeat(&self) -> v1::GroupHeartbeatRequest {
         let owned = self

@@ -1,36 +1,47 @@
 //! Reads partitions by hand or as a member of a group.
 //!
-//! One task fetches ahead (`fetcher`), one keeps the membership (`heart`); what they know is in a `Book`
-//! and a `Member`, both pure. `poll` hands out what is there.
+//! One task fetches ahead (`fetcher`), one keeps the membership (`heart`), one commits (`commit`), one follows the topics of the
+//! subscription (`topics`); what they know is in a `Book` and a `Member`, both pure. `poll` and the streams (`stream`) hand out what
+//! is there.
 //!
 //! Invariants: records of a partition come in order; none is skipped unless a policy or a seek says so. A partition that the
-//! group takes away is confirmed only at the next `poll` (or `close`), when everything handed out counts as processed: so
-//! no two members work on it at once. Headers that begin with `sunseo.` and control batches are not handed out.
+//! group takes away is confirmed only at the next `poll` or step of a stream (or `close`), when everything handed out counts as
+//! processed: so no two members work on it at once. No commit writes what a stream has not handed out. Headers that begin with `sunseo.` and control batches are not handed out.
 //! Not here: processing in parallel; a consumer delivers at least once, who needs more keeps offsets with the results.
 
 mod book;
 mod commit;
 pub mod config;
 mod fetcher;
+#[cfg(test)]
+mod flow_tests;
 mod heart;
+pub mod listener;
 mod member;
 mod offsets;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod topics;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, Record};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::book::{Book, Key};
+pub use self::commit::{CommitHandle, Committed, OffsetToCommit};
 pub use self::config::{ConsumerConfig, Isolation, OutOfRangePolicy, StartFrom, Subscription};
+pub use self::listener::{AssignedPartition, RebalanceListener};
 use self::member::{Identity, Member};
+pub use self::stream::ConsumedBatch;
+use crate::admin::OffsetQuery;
 use crate::metadata::SharedMetadata;
 use crate::retry;
 use crate::transaction::GroupMetadata;
@@ -38,6 +49,9 @@ use crate::transport::SharedTransport;
 
 /// Longest wait for the answer to a heartbeat or commit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest wait before another look at what is due.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A record and where it came from; its offset is in the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +66,12 @@ struct Core {
     book: Book,
     /// In a group.
     member: Option<Member>,
+    /// Changes of the assignment that the listener was not told of.
+    changes: VecDeque<listener::Change>,
+    /// What automatic commits have written.
+    committed: HashMap<Key, i64>,
+    /// When the next automatic commit is due.
+    commit_at: Option<Instant>,
     /// Why nothing comes at the moment.
     trouble: Option<Error>,
     /// Why nothing will come any more.
@@ -84,19 +104,39 @@ impl Shared {
 
 /// Reads records in order per partition. Dropped without [`close`](Self::close) in a group, its partitions wait for the
 /// session time-out.
-#[derive(Debug)]
+///
+/// Use one way of reading at a time: [`poll`](Self::poll), [`stream`](Self::stream) or [`batches`](Self::batches).
 pub struct Consumer {
     shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
-    /// What automatic commits have written.
-    committed: HashMap<Key, i64>,
-    commit_at: Option<Instant>,
+    commits: mpsc::Sender<commit::Job>,
+    listener: Option<Arc<dyn RebalanceListener>>,
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("subscription", &self.shared.config.subscription)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// What `poll` has to do next.
+enum Duty<T> {
+    /// Nothing will come any more.
+    End(Error),
+    Tell(listener::Change),
+    LetGo,
+    Commit,
+    Give(Result<T>),
+    /// There is nothing: until when to wait.
+    Wait(Instant),
 }
 
 fn key(topic: &str, partition: i32) -> Key {
@@ -114,9 +154,20 @@ impl Consumer {
         for (key, offset) in begin_by_hand(&transport, &metadata, &config).await? {
             book.assign(key, offset);
         }
-        let member = membership(&config);
+        let member = membership(&transport, &config).await?;
         let grouped = member.is_some();
-        let core = Core { book, member, trouble: None, fatal: None, polled: Instant::now() };
+        let commit_at = config.auto_commit.filter(|_| grouped).map(|interval| Instant::now() + interval);
+        let assigned: Vec<Key> = book.keys().cloned().collect();
+        let core = Core {
+            book,
+            member,
+            changes: VecDeque::from([listener::Change::Assigned(assigned)]),
+            committed: HashMap::new(),
+            commit_at,
+            trouble: None,
+            fatal: None,
+            polled: Instant::now(),
+        };
         let shared = Arc::new(Shared {
             transport,
             config,
@@ -126,13 +177,21 @@ impl Consumer {
             beat: Notify::new(),
             beats: watch::Sender::new(0),
         });
+        let (commits, jobs) = mpsc::channel(commit::JOBS_MAX);
         let mut tasks = vec![tokio::spawn(fetcher::run(Arc::clone(&shared)))];
         if grouped {
             tasks.push(tokio::spawn(heart::run(Arc::clone(&shared))));
+            tasks.push(tokio::spawn(commit::run(Arc::clone(&shared), jobs)));
         }
-        let commit_at =
-            shared.config.auto_commit.filter(|_| grouped).map(|interval| Instant::now() + interval);
-        Ok(Self { shared, tasks, committed: HashMap::new(), commit_at })
+        if topics::changes(&shared.config) {
+            tasks.push(tokio::spawn(topics::follow(Arc::clone(&shared), metadata)));
+        }
+        Ok(Self { shared, tasks, commits, listener: None })
+    }
+
+    /// Tells a listener of every change of the assignment from now on, the first one included when nothing was polled yet.
+    pub fn set_listener(&mut self, listener: Arc<dyn RebalanceListener>) {
+        self.listener = Some(listener);
     }
 
     /// The next records, in order per partition; empty when none came within `max_wait`. In a group, the call says that
@@ -140,38 +199,88 @@ impl Consumer {
     ///
     /// # Errors
     /// A partition that cannot be read on, after the records before it were handed out, at every poll until a seek; a group
-    /// that refuses the member.
+    /// that refuses the member; `FENCED_INSTANCE` when another process has joined under the same instance id.
     pub async fn poll(&mut self, max_wait: Duration) -> Result<Vec<ConsumedRecord>> {
-        let deadline = Instant::now() + max_wait;
-        self.rejoin_if_away(deadline);
-        self.commit_if_due().await;
+        let most = self.shared.config.max_poll_records;
+        let hand_out = |book: &mut Book| {
+            let records = book.hand_out(most)?;
+            Ok(Some(records).filter(|records| !records.is_empty()))
+        };
+        Ok(self.next_of(Some(Instant::now() + max_wait), hand_out).await?.unwrap_or_default())
+    }
+
+    /// Sees to what is due, then hands out; waits until there is something, or until the deadline.
+    async fn next_of<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut hand_out: impl FnMut(&mut Book) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         loop {
-            self.let_go().await;
-            let handed_out = {
-                let mut core = self.shared.lock();
-                if let Some(fatal) = &core.fatal {
-                    return Err(fatal.clone());
+            match self.duty(deadline, &mut hand_out) {
+                Duty::End(error) => return Err(error),
+                Duty::Tell(change) => self.tell(change).await,
+                Duty::LetGo => self.let_go().await,
+                Duty::Commit => self.commit_due().await,
+                Duty::Give(item) => return item.map(Some),
+                Duty::Wait(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                    self.shared.lock().polled = Instant::now();
+                    return Ok(None);
                 }
-                core.book.hand_out(self.shared.config.max_poll_records)
-            };
-            let something = handed_out.as_ref().map_or(true, |records| !records.is_empty());
-            if something {
-                self.shared.room.notify_one();
+                Duty::Wait(until) => {
+                    let _ = tokio::time::timeout_at(until, self.shared.news.notified()).await;
+                }
             }
-            if something || Instant::now() >= deadline {
-                self.shared.lock().polled = Instant::now();
-                return handed_out;
-            }
-            let _ = tokio::time::timeout_at(deadline, self.shared.news.notified()).await;
         }
     }
 
-    fn rejoin_if_away(&self, polling_until: Instant) {
+    /// What has to be done first; hands out when that is nothing.
+    fn duty<T>(
+        &self,
+        deadline: Option<Instant>,
+        hand_out: &mut impl FnMut(&mut Book) -> Result<Option<T>>,
+    ) -> Duty<T> {
         let mut core = self.shared.lock();
-        core.polled = polling_until;
+        let now = Instant::now();
+        // somebody polls for as long as this waits, but not for ever: whoever drops the future is not polling
+        let wait_until = deadline.unwrap_or(now + WAIT_MAX).min(now + WAIT_MAX);
+        core.polled = core.polled.max(wait_until);
         if let Some(member) = core.member.as_mut().filter(|member| member.away) {
             member.away = false;
             self.shared.beat.notify_one();
+        }
+        if let Some(fatal) = &core.fatal {
+            return Duty::End(fatal.clone());
+        }
+        if let Some(change) = core.changes.pop_front() {
+            return Duty::Tell(change);
+        }
+        if core.member.as_ref().is_some_and(Member::is_revoking) {
+            return Duty::LetGo;
+        }
+        if core.commit_at.is_some_and(|at| now >= at) {
+            return Duty::Commit;
+        }
+        let item = match hand_out(&mut core.book) {
+            Ok(None) => return Duty::Wait(core.commit_at.map_or(wait_until, |at| wait_until.min(at))),
+            Ok(Some(item)) => Ok(item),
+            Err(error) => Err(error),
+        };
+        core.polled = now;
+        if !core.book.pending() {
+            self.shared.room.notify_one();
+        }
+        Duty::Give(item)
+    }
+
+    async fn tell(&self, change: listener::Change) {
+        let Some(listener) = &self.listener else { return };
+        match change {
+            listener::Change::Assigned(partitions) => {
+                if !partitions.is_empty() {
+                    listener.assigned(self, &partitions).await;
+                }
+            }
+            listener::Change::Lost(partitions) => listener.lost(self, &partitions).await,
         }
     }
 
@@ -185,17 +294,60 @@ impl Consumer {
     ///
     /// # Errors
     /// When the partition is not assigned, or the offset is negative.
-    pub fn seek(&mut self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+    pub fn seek(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
         self.shared.lock().book.seek(&key(topic, partition), offset)?;
         self.shared.room.notify_one();
         Ok(())
+    }
+
+    /// Goes on at another place: start, end, an offset, so many records before the end, or a time.
+    ///
+    /// # Errors
+    /// As [`seek`](Self::seek), or what the broker says.
+    pub async fn seek_to(&self, topic: &str, partition: i32, place: StartFrom) -> Result<()> {
+        let key = key(topic, partition);
+        let (transport, config) = (&self.shared.transport, &self.shared.config);
+        let found = offsets::begin(transport, std::slice::from_ref(&key), place, config.isolation).await?;
+        self.seek(topic, partition, found.first().copied().unwrap_or_default())
+    }
+
+    /// The offsets of the first records at or after a time, in the order of the question; `None` where there is no such record.
+    ///
+    /// # Errors
+    /// What the broker says, of the first partition that it refuses.
+    pub async fn offsets_for_times(&self, times: &[(String, i32, i64)]) -> Result<Vec<Option<i64>>> {
+        let asked =
+            times.iter().map(|(topic, partition, ms)| (key(topic, *partition), OffsetQuery::Timestamp(*ms)));
+        offsets::list_each(&self.shared.transport, asked, self.shared.config.isolation).await
+    }
+
+    /// The first offsets there are.
+    ///
+    /// # Errors
+    /// As [`offsets_for_times`](Self::offsets_for_times).
+    pub async fn beginning_offsets(&self, partitions: &[(String, i32)]) -> Result<Vec<i64>> {
+        self.ends(partitions, OffsetQuery::Start).await
+    }
+
+    /// The ends that this consumer can see.
+    ///
+    /// # Errors
+    /// As [`offsets_for_times`](Self::offsets_for_times).
+    pub async fn end_offsets(&self, partitions: &[(String, i32)]) -> Result<Vec<i64>> {
+        self.ends(partitions, OffsetQuery::End).await
+    }
+
+    async fn ends(&self, partitions: &[(String, i32)], at: OffsetQuery) -> Result<Vec<i64>> {
+        let asked = partitions.iter().map(|(topic, partition)| (key(topic, *partition), at));
+        let found = offsets::list_each(&self.shared.transport, asked, self.shared.config.isolation).await?;
+        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     /// Hands out nothing of this partition until [`resume`](Self::resume).
     ///
     /// # Errors
     /// When the partition is not assigned.
-    pub fn pause(&mut self, topic: &str, partition: i32) -> Result<()> {
+    pub fn pause(&self, topic: &str, partition: i32) -> Result<()> {
         self.shared.lock().book.pause(&key(topic, partition), true)
     }
 
@@ -203,7 +355,7 @@ impl Consumer {
     ///
     /// # Errors
     /// When the partition is not assigned.
-    pub fn resume(&mut self, topic: &str, partition: i32) -> Result<()> {
+    pub fn resume(&self, topic: &str, partition: i32) -> Result<()> {
         self.shared.lock().book.pause(&key(topic, partition), false)?;
         self.shared.room.notify_one();
         self.shared.news.notify_one();
@@ -264,13 +416,9 @@ async fn begin_by_hand(
         Subscription::Partitions(partitions) => {
             partitions.iter().map(|(topic, partition)| key(topic, *partition)).collect()
         }
-        Subscription::Topics(topics) => {
-            let mut keys = Vec::new();
-            for topic in topics {
-                let partitions = retry::repeat(config.retry, || metadata.refresh(topic)).await?;
-                keys.extend((0..partitions).map(|partition| key(topic, partition)));
-            }
-            keys
+        Subscription::Topics(entries) => {
+            let topics = retry::repeat(config.retry, || topics::resolve(transport, entries)).await?;
+            retry::repeat(config.retry, || topics::partitions(metadata, &topics)).await?
         }
     };
     let offsets =
@@ -279,16 +427,16 @@ async fn begin_by_hand(
     Ok(keys.into_iter().zip(offsets).collect())
 }
 
-fn membership(config: &ConsumerConfig) -> Option<Member> {
+async fn membership(transport: &SharedTransport, config: &ConsumerConfig) -> Result<Option<Member>> {
     let Subscription::Group { group, topics, instance_id, assignor } = &config.subscription else {
-        return None;
+        return Ok(None);
     };
-    Some(Member::new(Identity {
+    Ok(Some(Member::new(Identity {
         group: group.clone(),
         member_id: uuid::Uuid::new_v4().to_string(),
         instance_id: instance_id.clone(),
-        topics: topics.clone(),
+        topics: retry::repeat(config.retry, || topics::resolve(transport, topics)).await?,
         assignor: assignor.clone(),
         session_timeout: config.session_timeout,
-    }))
+    })))
 }

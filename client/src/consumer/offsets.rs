@@ -18,21 +18,31 @@ pub(super) async fn list(
     at: OffsetQuery,
     isolation: Isolation,
 ) -> Result<Vec<Option<i64>>> {
-    let asked = |(topic, partition): &Key| v1::ListOffsetsPartition {
+    list_each(transport, keys.iter().map(|key| (key.clone(), at)), isolation).await
+}
+
+/// Offsets of partitions, each at a place of its own.
+pub(super) async fn list_each(
+    transport: &SharedTransport,
+    asked: impl IntoIterator<Item = (Key, OffsetQuery)>,
+    isolation: Isolation,
+) -> Result<Vec<Option<i64>>> {
+    let asked = asked.into_iter().map(|((topic, partition), at)| v1::ListOffsetsPartition {
         topic: topic.to_string(),
-        partition: *partition,
+        partition,
         timestamp_ms: at.timestamp_ms(),
         ..Default::default()
-    };
-    let request =
-        v1::ListOffsetsRequest { partitions: keys.iter().map(asked).collect(), isolation: isolation.into() };
+    });
+    let partitions: Vec<_> = asked.collect();
+    let asked = partitions.len();
+    if asked == 0 {
+        return Ok(Vec::new());
+    }
+    let request = v1::ListOffsetsRequest { partitions, isolation: isolation.into() };
     let results = transport.list_offsets(request).await?.results;
-    if results.len() != keys.len() {
-        let message = format!(
-            "{} partitions were asked for, {} answered: update the server",
-            keys.len(),
-            results.len()
-        );
+    if results.len() != asked {
+        let message =
+            format!("{asked} partitions were asked for, {} answered: update the server", results.len());
         return Err(Error::internal(message));
     }
     results

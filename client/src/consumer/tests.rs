@@ -14,13 +14,13 @@ use crate::testing::{Faults, MemoryTransport};
 
 const WAIT: Duration = Duration::from_secs(1);
 
-fn fake(seed: u64, faults: Faults, partitions: i32) -> (MemoryTransport, Client) {
+pub(super) fn fake(seed: u64, faults: Faults, partitions: i32) -> (MemoryTransport, Client) {
     let fake = MemoryTransport::new(seed, faults).with_topics(&[("orders", partitions)]);
     (fake.clone(), fake.client())
 }
 
 /// Appends batches of ten records whose value and timestamp are their offset.
-fn fill(fake: &MemoryTransport, partition: usize, batches: i64) {
+pub(super) fn fill(fake: &MemoryTransport, partition: usize, batches: i64) {
     let mut broker = fake.broker();
     let partition = broker.partition("orders", partition);
     for _ in 0..batches {
@@ -33,11 +33,11 @@ fn fill(fake: &MemoryTransport, partition: usize, batches: i64) {
     }
 }
 
-fn offsets(records: &[ConsumedRecord]) -> Vec<i64> {
+pub(super) fn offsets(records: &[ConsumedRecord]) -> Vec<i64> {
     records.iter().map(|consumed| consumed.record.offset).collect()
 }
 
-async fn read(consumer: &mut Consumer, count: usize) -> Vec<ConsumedRecord> {
+pub(super) async fn read(consumer: &mut Consumer, count: usize) -> Vec<ConsumedRecord> {
     let mut all = Vec::new();
     while all.len() < count {
         all.extend(consumer.poll(WAIT).await.expect("readable"));
@@ -45,7 +45,7 @@ async fn read(consumer: &mut Consumer, count: usize) -> Vec<ConsumedRecord> {
     all
 }
 
-fn small(mut config: ConsumerConfig) -> ConsumerConfig {
+pub(super) fn small(mut config: ConsumerConfig) -> ConsumerConfig {
     (config.partition_fetch_bytes, config.prefetch_bytes, config.max_poll_records) = (400, 2000, 7);
     config
 }
@@ -162,7 +162,7 @@ async fn headers_of_the_server_are_not_handed_out() {
     assert_eq!(read(&mut consumer, 1).await[0].record.headers, record.headers);
 }
 
-fn member(instance: &str) -> ConsumerConfig {
+pub(super) fn member(instance: &str) -> ConsumerConfig {
     let mut config = small(ConsumerConfig::group("g", ["orders"]));
     if let Subscription::Group { instance_id, .. } = &mut config.subscription {
         *instance_id = instance.to_owned();
