@@ -1,0 +1,8 @@
+//! Reliability, counted: histories of what clients saw, a checker of them, and seeded runs that make histories.
+//!
+//! - [`history`]: operations as data. [`check`]: operations in, errors out; pure.
+//!
+//! Not here: the product. Nothing depends on this crate.
+
+pub mod check;
+pub mod history;
