@@ -14,6 +14,9 @@ chaos:           ## the same day while the node is killed ten times
 test:            ## format, lints, documentation, unit, property, integration and crash tests
 	@scripts/run.sh scripts/test.sh
 
+reliability:     ## seeded runs of a node that is killed and fooled, every history checked (SEEDS=n FROM=n)
+	@scripts/run.sh cargo run --locked --package sunseo-reliability -- sim --seeds $(or $(SEEDS),200) --from $(or $(FROM),0)
+
 bench:           ## the README's figures, into benches/results/
 	@scripts/run.sh benches/run.sh
 

@@ -55,7 +55,10 @@ impl Broker {
     }
 
     /// As [`Broker::start`], on any disk.
-    pub(crate) async fn start_on(
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub async fn start_on(
         disk: SharedDisk,
         store: StoreConfig,
         config: BrokerConfig,
@@ -120,6 +123,13 @@ impl Broker {
     #[must_use]
     pub fn handle(&self) -> BrokerHandle {
         BrokerHandle::new(Arc::clone(&self.node))
+    }
+
+    /// Says whether the log's thread waits for something to do: a simulation lets no time pass while it does not.
+    #[cfg(feature = "testing")]
+    pub fn idle_probe(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let log = self.node.log.clone();
+        move || log.is_idle()
     }
 
     /// Answers what is in flight, writes a checkpoint and releases the directory.

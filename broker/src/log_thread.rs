@@ -107,6 +107,12 @@ impl LogThread {
         Ok(Self { queue, partitions, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
+    /// Whether the thread waits, or has ended.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_idle()
+    }
+
     pub(crate) fn partitions(&self) -> &Arc<Partitions> {
         &self.partitions
     }

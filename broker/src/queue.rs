@@ -16,6 +16,8 @@ pub(crate) trait Weigh {
 struct State<T> {
     waiting: VecDeque<T>,
     closed: bool,
+    /// The receiver waits.
+    idle: bool,
 }
 
 /// A queue with many senders and one receiver. Clones share it.
@@ -32,7 +34,7 @@ impl<T> Clone for Queue<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        let state = State { waiting: VecDeque::new(), closed: false };
+        let state = State { waiting: VecDeque::new(), closed: false, idle: false };
         Self { shared: Arc::new((Mutex::new(state), Condvar::new())) }
     }
 }
@@ -61,7 +63,9 @@ impl<T: Weigh> Queue<T> {
             if !state.waiting.is_empty() {
                 break;
             }
+            state.idle = true;
             state = self.shared.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle = false;
         }
         let mut bytes = 0_usize;
         let fits = |command: &&T| {
@@ -70,6 +74,13 @@ impl<T: Weigh> Queue<T> {
         };
         let count = state.waiting.iter().take_while(fits).count().max(1);
         Some(state.waiting.drain(..count).collect())
+    }
+
+    /// Whether the receiver has nothing to do and waits for it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.closed || state.idle && state.waiting.is_empty()
     }
 
     /// Ends the queue at once; what still waits is dropped.

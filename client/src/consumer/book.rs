@@ -287,6 +287,9 @@ impl Book {
 
     /// The next fetch, for every partition that can take more.
     pub(super) fn ask(&mut self, config: &ConsumerConfig, now: Instant) -> Option<Asked> {
+        // a wait that is over wakes nobody again, also where nothing is asked for now
+        let waits = self.partitions.values_mut().map(|partition| &mut partition.not_before);
+        waits.filter(|wait| wait.is_some_and(|at| at <= now)).for_each(|wait| *wait = None);
         let per_partition = config.partition_fetch_bytes as usize;
         let counted = self.partitions.values().filter(|partition| !partition.paused);
         let used = counted.map(|partition| partition.buffered_bytes).sum::<usize>() + self.reserved_bytes;
@@ -295,14 +298,14 @@ impl Book {
         let scarce = free < credit_min;
         let (mut tickets, mut partitions) = (Vec::new(), Vec::new());
         for (key, partition) in &mut self.partitions {
-            let waits = partition.not_before.is_some_and(|at| now < at);
+            let waits = partition.not_before.is_some();
             let unwanted =
                 partition.in_flight || partition.paused || partition.revoked || partition.failed.is_some();
             let enough = if scarce { 1 } else { 2 * per_partition };
             if waits || unwanted || partition.buffered_bytes >= enough {
                 continue;
             }
-            (partition.in_flight, partition.not_before) = (true, None);
+            partition.in_flight = true;
             let (generation, fetch_offset) = (partition.generation, partition.fetch_offset);
             tickets.push(Ticket { key: key.clone(), generation, fetch_offset });
             partitions.push(v1::FetchPartition {

@@ -250,3 +250,22 @@ async fn a_member_that_does_not_poll_leaves_and_comes_back() {
     assert_eq!(fake.broker().groups.holders(), []);
     assert!(!read(&mut a, 1).await.is_empty());
 }
+
+#[test]
+fn a_wait_that_is_over_wakes_nobody_while_the_partition_is_not_wanted() {
+    use super::book::Book;
+    let (mut book, config) = (Book::default(), ConsumerConfig::partitions([("orders", 0)]));
+    let (key, now) = (super::key("orders", 0), tokio::time::Instant::now());
+    book.assign(key.clone(), 0);
+    let asked = book.ask(&config, now).expect("something to ask for");
+    book.release(asked.reserved);
+    let refused = Err(crate::Error::new(ErrorCode::Unavailable, "scripted"));
+    let at = now + WAIT;
+    book.take(&asked.tickets[0], refused, OutOfRangePolicy::Error, |_| at);
+    assert_eq!(book.wake_at(), Some(at));
+    book.pause(&key, true).expect("assigned");
+    assert!(book.ask(&config, at).is_none());
+    assert_eq!(book.wake_at(), None, "or the fetcher would look again and again");
+    book.pause(&key, false).expect("assigned");
+    assert!(book.ask(&config, at).is_some());
+}

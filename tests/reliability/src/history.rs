@@ -86,25 +86,63 @@ pub struct Owning {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// Within a transaction when `txn` is its number.
-    Send { txn: Option<u64>, records: Vec<Sent> },
-    Poll { isolation: Isolation, group: Option<u32>, records: Vec<Read> },
+    Send {
+        txn: Option<u64>,
+        records: Vec<Sent>,
+    },
+    Poll {
+        isolation: Isolation,
+        group: Option<u32>,
+        records: Vec<Read>,
+    },
     /// Reads these partitions from these offsets.
-    Assign { from: Vec<(Place, i64)> },
-    Subscribe { group: u32 },
-    Seek { place: Place, offset: i64 },
+    Assign {
+        from: Vec<(Place, i64)>,
+    },
+    Subscribe {
+        group: u32,
+    },
+    Seek {
+        place: Place,
+        offset: i64,
+    },
     /// The process begins anew and remembers nothing.
     Crash,
     /// The member found that it owns the partition and begins at `offset`. It did not own it at the operation's start.
-    Acquire { owning: Owning, offset: i64 },
-    Release { owning: Owning },
-    Commit { owning: Owning, offset: i64, outcome: Outcome },
-    Begin { txn: u64 },
+    Acquire {
+        owning: Owning,
+        offset: i64,
+    },
+    Release {
+        owning: Owning,
+    },
+    Commit {
+        owning: Owning,
+        offset: i64,
+        outcome: Outcome,
+    },
+    Begin {
+        txn: u64,
+    },
     /// The end of a transaction was asked for.
-    EndTxn { txn: u64, commit: bool, outcome: Outcome },
+    EndTxn {
+        txn: u64,
+        commit: bool,
+        outcome: Outcome,
+    },
     /// Everything in a partition, from offset 0, when all is quiet. `end` is the offset after the last record that may be read.
-    FinalPoll { place: Place, log_start: i64, end: i64, records: Vec<Read> },
+    FinalPoll {
+        place: Place,
+        log_start: i64,
+        end: i64,
+        records: Vec<Read>,
+    },
     /// What a group has committed when all is quiet.
-    FinalCommitted { group: u32, place: Place, offset: Option<i64> },
+    FinalCommitted {
+        group: u32,
+        place: Place,
+        offset: Option<i64>,
+    },
 }
 
 /// What a topic promises beside keeping everything.

@@ -6,8 +6,9 @@ use super::index::Index;
 use super::{Kind, Report};
 use crate::history::{Act, History};
 
-pub(super) fn check(history: &History, index: &Index<'_>, report: &mut Report) {
-    let rank: BTreeMap<u64, usize> = index.order.iter().enumerate().map(|(rank, value)| (*value, rank)).collect();
+pub(super) fn check(history: &History, index: &Index, report: &mut Report) {
+    let rank: BTreeMap<u64, usize> =
+        index.order.iter().enumerate().map(|(rank, value)| (*value, rank)).collect();
     for op in &history.ops {
         let Act::FinalPoll { place, records, .. } = &op.act else { continue };
         if !history.rules_of(*place).compacted {

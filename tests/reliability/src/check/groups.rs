@@ -16,7 +16,7 @@ struct Commit<'a> {
     outcome: Outcome,
 }
 
-pub(super) fn check(history: &History, index: &Index<'_>, report: &mut Report) {
+pub(super) fn check(history: &History, index: &Index, report: &mut Report) {
     let mut commits: BTreeMap<(u32, Place), Vec<Commit<'_>>> = BTreeMap::new();
     let mut acquired: BTreeMap<u64, &Op> = BTreeMap::new();
     for op in &history.ops {
@@ -107,7 +107,7 @@ fn endings(history: &History, commits: &BTreeMap<(u32, Place), Vec<Commit<'_>>>,
 }
 
 /// What a group has committed, some member was given.
-fn skips(history: &History, index: &Index<'_>, report: &mut Report) {
+fn skips(history: &History, index: &Index, report: &mut Report) {
     let mut given: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
     let mut uncommitted: BTreeSet<u32> = BTreeSet::new();
     for op in &history.ops {
@@ -126,13 +126,15 @@ fn skips(history: &History, index: &Index<'_>, report: &mut Report) {
         if rules.compacted {
             continue;
         }
-        for ((_, offset), values) in index.at.range((place, first)..(place, committed)) {
+        for ((_, offset), values) in index.at.range((place, first.min(committed))..(place, committed)) {
             for value in values {
                 let Some(sending) = index.sent.get(value) else { continue };
                 let is_there = matches!(sending.sent.fate, Fate::Acked(_)) && index.counts(sending);
                 let was_given = given.get(&group).is_some_and(|given| given.contains(value));
                 if is_there && !was_given && !sending.sent.tombstone {
-                    let what = format!("group {group} committed {committed} of {place:?}, nobody was given {value} at {offset}");
+                    let what = format!(
+                        "group {group} committed {committed} of {place:?}, nobody was given {value} at {offset}"
+                    );
                     report.add(Kind::GroupSkip, what);
                 }
             }

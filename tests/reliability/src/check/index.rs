@@ -8,16 +8,14 @@ use crate::history::{Act, Fate, History, Moment, Outcome, Place, Read, Sent, Val
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sending {
     pub sent: Sent,
-    pub op: usize,
     pub txn: Option<u64>,
 }
 
 /// The final poll of a partition, the last one if there are several.
 #[derive(Debug)]
-pub(super) struct Final<'a> {
+pub(super) struct Final {
     pub log_start: i64,
     pub end: i64,
-    pub records: &'a [Read],
     pub values: BTreeSet<Value>,
 }
 
@@ -31,7 +29,7 @@ pub(super) enum Ending {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Index<'a> {
+pub(super) struct Index {
     pub sent: HashMap<Value, Sending>,
     /// In the order of operations.
     pub order: Vec<Value>,
@@ -39,23 +37,23 @@ pub(super) struct Index<'a> {
     pub at: BTreeMap<(Place, i64), BTreeSet<Value>>,
     /// Offsets at which a value was read or acknowledged.
     pub places: HashMap<Value, BTreeSet<(Place, i64)>>,
-    /// Values that a reader was given, by who must wait for commits or not.
+    /// Values that a reader was given.
     pub read: BTreeSet<Value>,
-    pub finals: BTreeMap<Place, Final<'a>>,
+    pub finals: BTreeMap<Place, Final>,
     pub endings: BTreeMap<u64, Ending>,
     /// Offsets of tombstones that were read.
     pub tombstones: BTreeSet<(Place, i64)>,
 }
 
-impl<'a> Index<'a> {
-    pub(super) fn new(history: &'a History) -> Self {
+impl Index {
+    pub(super) fn new(history: &History) -> Self {
         let mut index = Self::default();
-        for (number, op) in history.ops.iter().enumerate() {
+        for op in &history.ops {
             match &op.act {
                 Act::Send { txn, records } => {
                     for sent in records {
                         index.order.push(sent.value);
-                        index.sent.insert(sent.value, Sending { sent: *sent, op: number, txn: *txn });
+                        index.sent.insert(sent.value, Sending { sent: *sent, txn: *txn });
                         if let Fate::Acked(Some(offset)) = sent.fate {
                             index.place(sent.place, offset, sent.value);
                         }
@@ -68,7 +66,7 @@ impl<'a> Index<'a> {
                 Act::FinalPoll { place, log_start, end, records } => {
                     index.reads(records);
                     let values = records.iter().filter_map(|read| read.value).collect();
-                    let last = Final { log_start: *log_start, end: *end, records, values };
+                    let last = Final { log_start: *log_start, end: *end, values };
                     index.finals.insert(*place, last);
                 }
                 Act::EndTxn { txn, commit: true, outcome } if *outcome != Outcome::Refused => {

@@ -6,7 +6,7 @@ use super::index::{Ending, Index, Sending};
 use super::{Kind, Report};
 use crate::history::{Act, Fate, History, Place};
 
-pub(super) fn check(history: &History, index: &Index<'_>, report: &mut Report) {
+pub(super) fn check(history: &History, index: &Index, report: &mut Report) {
     offsets(index, report);
     strangers(index, report);
     sends(history, report);
@@ -17,7 +17,7 @@ pub(super) fn check(history: &History, index: &Index<'_>, report: &mut Report) {
     }
 }
 
-fn offsets(index: &Index<'_>, report: &mut Report) {
+fn offsets(index: &Index, report: &mut Report) {
     for ((place, offset), values) in &index.at {
         if values.len() > 1 {
             report.add(Kind::InconsistentOffsets, format!("{place:?} offset {offset} holds {values:?}"));
@@ -30,13 +30,14 @@ fn offsets(index: &Index<'_>, report: &mut Report) {
     }
 }
 
-fn strangers(index: &Index<'_>, report: &mut Report) {
+fn strangers(index: &Index, report: &mut Report) {
     for value in &index.read {
         let places = index.places.get(value).into_iter().flatten();
         match index.sent.get(value) {
             None => report.add(Kind::ForeignValue, format!("nobody sent {value}")),
             Some(sending) => {
-                if let Some((place, offset)) = places.into_iter().find(|(place, _)| *place != sending.sent.place)
+                if let Some((place, offset)) =
+                    places.into_iter().find(|(place, _)| *place != sending.sent.place)
                 {
                     let what = format!("{value} is at {place:?} {offset}, sent to {:?}", sending.sent.place);
                     report.add(Kind::ForeignValue, what);
@@ -61,8 +62,7 @@ fn sends(history: &History, report: &mut Report) {
             if let Some((before, other)) = last.insert((op.process, sent.place), (offset, number))
                 && before >= offset
             {
-                let kind =
-                    if other == number { Kind::IntNonmonotonicSend } else { Kind::NonmonotonicSend };
+                let kind = if other == number { Kind::IntNonmonotonicSend } else { Kind::NonmonotonicSend };
                 let what = format!("process {} got {offset} after {before} in {:?}", op.process, sent.place);
                 report.add(kind, what);
             }
@@ -70,7 +70,7 @@ fn sends(history: &History, report: &mut Report) {
     }
 }
 
-fn presence(history: &History, index: &Index<'_>, sending: &Sending, report: &mut Report) {
+fn presence(history: &History, index: &Index, sending: &Sending, report: &mut Report) {
     let sent = &sending.sent;
     let Some(last) = index.finals.get(&sent.place) else { return };
     if last.values.contains(&sent.value) {
@@ -102,10 +102,12 @@ fn presence(history: &History, index: &Index<'_>, sending: &Sending, report: &mu
 }
 
 /// Whether a value that was read must stay: not when readers of uncommitted records saw an aborted one.
-fn is_kept(index: &Index<'_>, sending: &Sending) -> bool {
+fn is_kept(index: &Index, sending: &Sending) -> bool {
     sending.txn.is_none_or(|txn| index.ending(txn) != Ending::Never && index.counts(sending))
 }
 
-fn is_read_tombstone(index: &Index<'_>, sending: &Sending) -> bool {
-    index.offset(sending.sent.value).is_some_and(|offset| index.tombstones.contains(&(sending.sent.place, offset)))
+fn is_read_tombstone(index: &Index, sending: &Sending) -> bool {
+    index
+        .offset(sending.sent.value)
+        .is_some_and(|offset| index.tombstones.contains(&(sending.sent.place, offset)))
 }

@@ -4,7 +4,7 @@ use super::index::Index;
 use super::{Kind, Report};
 use crate::history::History;
 
-pub(super) fn check(history: &History, index: &Index<'_>, report: &mut Report) {
+pub(super) fn check(history: &History, index: &Index, report: &mut Report) {
     for value in &index.order {
         let sent = &index.sent[value].sent;
         let Some(last) = index.finals.get(&sent.place) else { continue };

@@ -98,7 +98,7 @@ impl Tale {
     }
 
     #[track_caller]
-    fn is_right(self) {
+    fn fits(self) {
         assert_eq!(check(&self.0), []);
     }
 }
@@ -127,10 +127,10 @@ fn three() -> Tale {
 #[test]
 fn lost_write() {
     three().last(0, 3, &[(0, 10), (2, 12)]).has(Kind::LostWrite);
-    three().last(0, 3, &[(0, 10), (1, 11), (2, 12)]).is_right();
+    three().last(0, 3, &[(0, 10), (1, 11), (2, 12)]).fits();
     // without an answer it may be there or not
-    Tale::new().send(1, &[(10, Fate::Unknown)]).last(0, 0, &[]).is_right();
-    Tale::new().send(1, &[(10, Fate::Unknown)]).last(0, 1, &[(0, 10)]).is_right();
+    Tale::new().send(1, &[(10, Fate::Unknown)]).last(0, 0, &[]).fits();
+    Tale::new().send(1, &[(10, Fate::Unknown)]).last(0, 1, &[(0, 10)]).fits();
     // but who has read it finds it again
     Tale::new().send(1, &[(10, Fate::Unknown)]).poll(2, &[(0, 10)]).last(0, 1, &[]).has(Kind::LostWrite);
     // an acknowledgement whose offset is forgotten
@@ -140,7 +140,7 @@ fn lost_write() {
 #[test]
 fn unseen() {
     three().last(0, 2, &[(0, 10), (1, 11)]).has(Kind::Unseen);
-    three().send(1, &[(13, Fate::Unknown)]).last(0, 3, &[(0, 10), (1, 11), (2, 12)]).is_right();
+    three().send(1, &[(13, Fate::Unknown)]).last(0, 3, &[(0, 10), (1, 11), (2, 12)]).fits();
 }
 
 #[test]
@@ -148,14 +148,14 @@ fn duplicate() {
     let all = [(0, 10), (1, 11), (2, 12)];
     three().last(0, 4, &[all[0], all[1], all[2], (3, 11)]).has(Kind::Duplicate);
     // read twice is not there twice
-    three().poll(2, &all).poll(3, &all).last(0, 3, &all).is_right();
+    three().poll(2, &all).poll(3, &all).last(0, 3, &all).fits();
 }
 
 #[test]
 fn inconsistent_offsets() {
     let two = || Tale::new().send(1, &[(10, Fate::Unknown)]).send(2, &[(11, Fate::Unknown)]);
     two().poll(3, &[(0, 10)]).poll(4, &[(0, 11)]).has(Kind::InconsistentOffsets);
-    two().poll(3, &[(0, 10)]).poll(4, &[(1, 11)]).is_right();
+    two().poll(3, &[(0, 10)]).poll(4, &[(1, 11)]).fits();
 }
 
 #[test]
@@ -164,19 +164,19 @@ fn foreign_value() {
     // sent to another partition
     let elsewhere = Act::Send { txn: None, records: vec![sent(Q, 10, Fate::Unknown)] };
     Tale::new().op(1, elsewhere).poll(2, &[(0, 10)]).has(Kind::ForeignValue);
-    Tale::new().send(1, &[(10, Fate::Unknown)]).poll(2, &[(0, 10)]).is_right();
+    Tale::new().send(1, &[(10, Fate::Unknown)]).poll(2, &[(0, 10)]).fits();
 }
 
 #[test]
 fn refused_read() {
     Tale::new().send(1, &[(10, Fate::Refused)]).poll(2, &[(0, 10)]).has(Kind::RefusedRead);
-    Tale::new().send(1, &[(10, Fate::Refused)]).last(0, 0, &[]).is_right();
+    Tale::new().send(1, &[(10, Fate::Refused)]).last(0, 0, &[]).fits();
 }
 
 #[test]
 fn nonmonotonic_send() {
     Tale::new().send(1, &[(10, at(5))]).send(1, &[(11, at(3))]).has(Kind::NonmonotonicSend);
-    Tale::new().send(1, &[(10, at(5))]).send(2, &[(11, at(3))]).is_right();
+    Tale::new().send(1, &[(10, at(5))]).send(2, &[(11, at(3))]).fits();
 }
 
 #[test]
@@ -184,31 +184,31 @@ fn nonmonotonic_send_inside() {
     Tale::new().send(1, &[(10, at(5)), (11, at(3))]).has(Kind::IntNonmonotonicSend);
     let other = Sent { place: Q, ..sent(Q, 11, at(3)) };
     let records = vec![sent(P, 10, at(5)), other];
-    Tale::new().op(1, Act::Send { txn: None, records }).is_right();
+    Tale::new().op(1, Act::Send { txn: None, records }).fits();
 }
 
 #[test]
 fn nonmonotonic_poll() {
     three().assign(2, 0).poll(2, &[(0, 10), (1, 11)]).poll(2, &[(1, 11)]).has(Kind::NonmonotonicPoll);
     let again = three().assign(2, 0).poll(2, &[(0, 10), (1, 11)]);
-    again.op(2, Act::Seek { place: P, offset: 1 }).poll(2, &[(1, 11)]).is_right();
-    three().assign(2, 0).poll(2, &[(0, 10)]).op(2, Act::Crash).poll(2, &[(0, 10)]).is_right();
+    again.op(2, Act::Seek { place: P, offset: 1 }).poll(2, &[(1, 11)]).fits();
+    three().assign(2, 0).poll(2, &[(0, 10)]).op(2, Act::Crash).poll(2, &[(0, 10)]).fits();
 }
 
 #[test]
 fn nonmonotonic_poll_inside() {
     three().assign(2, 0).poll(2, &[(0, 10), (1, 11), (1, 11)]).has(Kind::IntNonmonotonicPoll);
-    three().assign(2, 0).poll(2, &[(0, 10), (1, 11)]).assign(2, 1).poll(2, &[(1, 11)]).is_right();
+    three().assign(2, 0).poll(2, &[(0, 10), (1, 11)]).assign(2, 1).poll(2, &[(1, 11)]).fits();
 }
 
 #[test]
 fn poll_skip() {
     three().assign(2, 0).poll(2, &[(0, 10)]).poll(2, &[(2, 12)]).has(Kind::PollSkip);
     three().assign(2, 0).poll(2, &[(1, 11)]).has(Kind::PollSkip);
-    three().assign(2, 0).poll(2, &[(0, 10)]).assign(2, 2).poll(2, &[(2, 12)]).is_right();
+    three().assign(2, 0).poll(2, &[(0, 10)]).assign(2, 2).poll(2, &[(2, 12)]).fits();
     // an offset that holds nothing, as the end of a transaction has
     let gap = Tale::new().send(1, &[(10, at(0))]).send(1, &[(11, at(2))]);
-    gap.assign(2, 0).poll(2, &[(0, 10)]).poll(2, &[(2, 11)]).is_right();
+    gap.assign(2, 0).poll(2, &[(0, 10)]).poll(2, &[(2, 11)]).fits();
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn poll_skip_inside() {
     // retention may have passed the reader
     let kept = Rules { retention_ms: Some(10), ..Rules::default() };
     let tale = three().rules(kept).clock(5000, 5000).assign(2, 0).poll(2, &[(0, 10), (2, 12)]);
-    tale.last(2, 3, &[(2, 12)]).is_right();
+    tale.last(2, 3, &[(2, 12)]).fits();
 }
 
 /// A transaction of two records with an end.
@@ -229,10 +229,11 @@ fn transaction(commit: bool, outcome: Outcome) -> Tale {
 fn aborted_read() {
     transaction(false, Outcome::Done).poll(2, &[(0, 10)]).has(Kind::AbortedRead);
     transaction(true, Outcome::Refused).last(0, 1, &[(0, 10)]).has(Kind::AbortedRead);
-    transaction(true, Outcome::Done).poll(2, &[(0, 10)]).is_right();
-    transaction(false, Outcome::Done).last(0, 3, &[]).is_right();
-    let uncommitted = Act::Poll { isolation: Isolation::Uncommitted, group: None, records: records(&[(0, 10)]) };
-    transaction(false, Outcome::Done).op(2, uncommitted).is_right();
+    transaction(true, Outcome::Done).poll(2, &[(0, 10)]).fits();
+    transaction(false, Outcome::Done).last(0, 3, &[]).fits();
+    let uncommitted =
+        Act::Poll { isolation: Isolation::Uncommitted, group: None, records: records(&[(0, 10)]) };
+    transaction(false, Outcome::Done).op(2, uncommitted).fits();
 }
 
 #[test]
@@ -240,14 +241,14 @@ fn precommitted_read() {
     let open = || Tale::new().send_in(1, Some(1), &[(10, at(0))]);
     open().poll(2, &[(0, 10)]).end_txn(1, true, Outcome::Done).has(Kind::PrecommittedRead);
     // the end was asked for before the poll was over
-    open().poll(2, &[(0, 10)]).end_txn(1, true, Outcome::Done).meanwhile().is_right();
+    open().poll(2, &[(0, 10)]).end_txn(1, true, Outcome::Done).meanwhile().fits();
 }
 
 #[test]
 fn fractured_transaction() {
     transaction(true, Outcome::Unknown).last(0, 3, &[(0, 10)]).has(Kind::FracturedTransaction);
-    transaction(true, Outcome::Unknown).last(0, 3, &[(0, 10), (1, 11)]).is_right();
-    transaction(true, Outcome::Unknown).last(0, 3, &[]).is_right();
+    transaction(true, Outcome::Unknown).last(0, 3, &[(0, 10), (1, 11)]).fits();
+    transaction(true, Outcome::Unknown).last(0, 3, &[]).fits();
     let found = check(&transaction(true, Outcome::Done).last(0, 3, &[(0, 10)]).0);
     assert_eq!(counts(&found).keys().collect::<Vec<_>>(), [&Kind::LostWrite, &Kind::FracturedTransaction]);
 }
@@ -260,8 +261,8 @@ fn two_members() -> Tale {
 #[test]
 fn two_owners() {
     two_members().commit(1, 1, 9).has(Kind::TwoOwners);
-    two_members().commit_as(1, 1, 9, Outcome::Refused).is_right();
-    two_members().acquire(1, 3, 8).commit(1, 3, 9).is_right();
+    two_members().commit_as(1, 1, 9, Outcome::Refused).fits();
+    two_members().acquire(1, 3, 8).commit(1, 3, 9).fits();
 }
 
 #[test]
@@ -269,26 +270,26 @@ fn fenced_commit() {
     let silent = || Tale::new().acquire(1, 1, 0).acquire(2, 2, 0).commit(2, 2, 8);
     silent().commit(1, 1, 9).has(Kind::FencedCommit);
     // which of two at one time was first, nobody knows
-    silent().commit(1, 1, 9).meanwhile().is_right();
+    silent().commit(1, 1, 9).meanwhile().fits();
 }
 
 #[test]
 fn commit_backwards() {
     two_members().acquire(3, 3, 5).has(Kind::CommitBackwards);
-    two_members().acquire(3, 3, 8).is_right();
+    two_members().acquire(3, 3, 8).fits();
     two_members().committed(5).has(Kind::CommitBackwards);
-    two_members().committed(8).is_right();
+    two_members().committed(8).fits();
     // a commit of a member that is fenced must not land, however late its request comes
     two_members().commit_as(1, 1, 6, Outcome::Unknown).committed(6).has(Kind::CommitBackwards);
     // one of the owner itself may
-    two_members().commit_as(2, 2, 7, Outcome::Unknown).committed(7).is_right();
+    two_members().commit_as(2, 2, 7, Outcome::Unknown).committed(7).fits();
 }
 
 #[test]
 fn group_skip() {
     three().given(2, &[(0, 10)]).given(3, &[(2, 12)]).committed(3).has(Kind::GroupSkip);
-    three().given(2, &[(0, 10)]).given(3, &[(1, 11), (2, 12)]).committed(3).is_right();
-    three().given(2, &[(0, 10)]).committed(1).is_right();
+    three().given(2, &[(0, 10)]).given(3, &[(1, 11), (2, 12)]).committed(3).fits();
+    three().given(2, &[(0, 10)]).committed(1).fits();
 }
 
 fn compacted() -> Tale {
@@ -299,11 +300,11 @@ fn compacted() -> Tale {
 #[test]
 fn latest_lost() {
     compacted().last(0, 3, &[(1, 200)]).has(Kind::LatestLost);
-    compacted().last(0, 3, &[(1, 200), (2, 101)]).is_right();
+    compacted().last(0, 3, &[(1, 200), (2, 101)]).fits();
     // a newer one that may be there excuses it
     let newer = Sent { key: Some(1), ..sent(P, 102, Fate::Unknown) };
     let newer = Act::Send { txn: None, records: vec![newer] };
-    compacted().op(1, newer).last(0, 3, &[(1, 200)]).is_right();
+    compacted().op(1, newer).last(0, 3, &[(1, 200)]).fits();
 }
 
 #[test]
@@ -311,7 +312,7 @@ fn older_after_newer() {
     let wrong = Tale::new().rules(Rules { compacted: true, ..Rules::default() });
     let wrong = wrong.op(1, keyed(100)).op(1, keyed(101));
     wrong.last(0, 3, &[(1, 101), (2, 100)]).has(Kind::OlderAfterNewer);
-    compacted().last(0, 3, &[(0, 100), (1, 200), (2, 101)]).is_right();
+    compacted().last(0, 3, &[(0, 100), (1, 200), (2, 101)]).fits();
 }
 
 /// A value with a key and without an answer.
@@ -325,10 +326,10 @@ fn removed_early() {
     let rules = Rules { retention_ms: Some(500), ..Rules::default() };
     let gone = |clock| three().rules(rules).clock(clock, clock).last(1, 3, &[(1, 11), (2, 12)]);
     gone(1500).has(Kind::RemovedEarly);
-    gone(1501).is_right();
+    gone(1501).fits();
     three().clock(9000, 9000).last(1, 3, &[(1, 11), (2, 12)]).has(Kind::RemovedEarly);
     let trimmed = Rules { trimmed: true, ..Rules::default() };
-    three().rules(trimmed).last(1, 3, &[(1, 11), (2, 12)]).is_right();
+    three().rules(trimmed).last(1, 3, &[(1, 11), (2, 12)]).fits();
 }
 
 #[test]
@@ -339,5 +340,5 @@ fn kept_too_long() {
         tale.last(0, 1, &[(0, 10)])
     };
     there(1801).has(Kind::KeptTooLong);
-    there(1800).is_right();
+    there(1800).fits();
 }

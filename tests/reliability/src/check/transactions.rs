@@ -6,7 +6,7 @@ use super::index::{Ending, Index};
 use super::{Kind, Report};
 use crate::history::{Act, Fate, History, Isolation, Op, Outcome, Read};
 
-pub(super) fn check(history: &History, index: &Index<'_>, report: &mut Report) {
+pub(super) fn check(history: &History, index: &Index, report: &mut Report) {
     for op in &history.ops {
         match &op.act {
             Act::Poll { isolation: Isolation::Committed, records, .. } | Act::FinalPoll { records, .. } => {
@@ -18,10 +18,12 @@ pub(super) fn check(history: &History, index: &Index<'_>, report: &mut Report) {
     fractured(history, index, report);
 }
 
-fn reads(index: &Index<'_>, op: &Op, records: &[Read], report: &mut Report) {
+fn reads(index: &Index, op: &Op, records: &[Read], report: &mut Report) {
     for read in records {
         let sending = read.value.and_then(|value| index.sent.get(&value));
-        let Some((sending, txn)) = sending.and_then(|sending| Some((sending, sending.txn?))) else { continue };
+        let Some((sending, txn)) = sending.and_then(|sending| Some((sending, sending.txn?))) else {
+            continue;
+        };
         let what = format!("{} of transaction {txn} at {:?} {}", sending.sent.value, read.place, read.offset);
         match index.ending(txn) {
             Ending::Never => report.add(Kind::AbortedRead, what),
@@ -34,7 +36,7 @@ fn reads(index: &Index<'_>, op: &Op, records: &[Read], report: &mut Report) {
 }
 
 /// At the end a transaction is there as a whole or not at all. What a finished commit left out is a lost write as well.
-fn fractured(history: &History, index: &Index<'_>, report: &mut Report) {
+fn fractured(history: &History, index: &Index, report: &mut Report) {
     let mut found: BTreeMap<u64, (Vec<u64>, Vec<u64>)> = BTreeMap::new();
     for value in &index.order {
         let sending = &index.sent[value];
@@ -51,7 +53,8 @@ fn fractured(history: &History, index: &Index<'_>, report: &mut Report) {
         }
     }
     for (txn, (there, missing)) in found {
-        let ended = matches!(index.ending(txn), Ending::Commit { outcome: Outcome::Done | Outcome::Unknown, .. });
+        let ended =
+            matches!(index.ending(txn), Ending::Commit { outcome: Outcome::Done | Outcome::Unknown, .. });
         if ended && !there.is_empty() && !missing.is_empty() {
             let what = format!("transaction {txn}: {there:?} are there, {missing:?} are not");
             report.add(Kind::FracturedTransaction, what);

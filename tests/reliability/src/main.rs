@@ -1,0 +1,75 @@
+//! Runs seeds and counts: `sunseo-reliability sim --seeds 200`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+use sunseo_reliability::check::counts;
+use sunseo_reliability::sim::{self, Plan};
+
+#[derive(Debug, Parser)]
+#[command(about = "Seeded runs of a node and its clients, and a checker of what they saw")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// In process: faulty disk, own clock, lost answers.
+    Sim {
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many seeds.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// Prints each seed.
+        #[arg(short, long)]
+        verbose: bool,
+        /// Ends at the first seed with an error.
+        #[arg(long)]
+        first: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SUNSEO_LOG").unwrap_or_else(|_| "off".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match Arguments::parse().what {
+        What::Sim { from, seeds, verbose, first } => simulate(from..from + seeds, verbose, first),
+    }
+}
+
+fn simulate(seeds: std::ops::Range<u64>, verbose: bool, first: bool) -> ExitCode {
+    let began = Instant::now();
+    let mut totals: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut wrong = 0;
+    for seed in seeds {
+        let start = Instant::now();
+        let report = sim::run(seed, Plan::of(seed));
+        for (what, n) in report.counts() {
+            *totals.entry(what).or_default() += n;
+        }
+        if verbose {
+            println!("seed {seed}: {} operations in {:?}", report.history.ops.len(), start.elapsed());
+        }
+        if report.anomalies.is_empty() {
+            continue;
+        }
+        wrong += 1;
+        println!("seed {seed}: {:?}", counts(&report.anomalies));
+        for anomaly in report.anomalies.iter().take(5) {
+            println!("  {anomaly}");
+        }
+        if first {
+            break;
+        }
+    }
+    for (what, n) in &totals {
+        println!("{n:>12} {what}");
+    }
+    println!("{wrong:>12} runs with an error, in {:.1?}", began.elapsed());
+    if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,292 @@
+//! The way from one client to the node: it loses requests and answers, delays them, and stands still for a while.
+//!
+//! Requests arrive in the order in which they are made, except produce requests that are said to be late: producers must bear those.
+//! What a dead node answered does not arrive.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use sunseo_broker::BrokerHandle;
+use sunseo_client::{Error, ErrorCode, Result, Transport};
+use sunseo_proto::v1;
+use tokio::sync::{oneshot, watch};
+
+/// Where the node is, for every door.
+#[derive(Debug, Default)]
+pub struct Entrance {
+    handle: Mutex<Option<BrokerHandle>>,
+    /// Which life of the node this is.
+    life: watch::Sender<u64>,
+    /// Nothing is lost or late any more.
+    calm: AtomicBool,
+}
+
+impl Entrance {
+    fn handle(&self) -> MutexGuard<'_, Option<BrokerHandle>> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node serves.
+    pub fn open(&self, handle: BrokerHandle) {
+        *self.handle() = Some(handle);
+    }
+
+    /// The node is gone, and whatever it still says is not heard.
+    pub fn close(&self) {
+        *self.handle() = None;
+        self.life.send_modify(|life| *life += 1);
+    }
+
+    /// From now on nothing goes wrong on the way.
+    pub fn calm(&self) {
+        self.calm.store(true, Ordering::SeqCst);
+    }
+
+    fn current(&self) -> Option<(BrokerHandle, watch::Receiver<u64>)> {
+        let handle = self.handle().clone()?;
+        Some((handle, self.life.subscribe()))
+    }
+}
+
+/// Chances of 1,000 per request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Odds {
+    pub lose_request: u32,
+    pub lose_answer: u32,
+    pub late: u32,
+    /// Longest time that an answer takes.
+    pub answer_ms_max: u64,
+}
+
+/// One client's door. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Door {
+    entrance: Arc<Entrance>,
+    rng: Arc<Mutex<StdRng>>,
+    odds: Odds,
+    /// Held while the way stands still; fair, so that requests keep their order.
+    way: Arc<tokio::sync::Mutex<()>>,
+    assigned: Arc<Mutex<Assigned>>,
+}
+
+/// What the heartbeats that passed say about the one member behind the door.
+#[derive(Debug, Default)]
+struct Assigned {
+    held: BTreeSet<(String, i32)>,
+    /// How often each partition was lost.
+    losses: HashMap<(String, i32), u64>,
+}
+
+impl Assigned {
+    fn set(&mut self, now: BTreeSet<(String, i32)>) {
+        for lost in self.held.difference(&now) {
+            *self.losses.entry(lost.clone()).or_default() += 1;
+        }
+        self.held = now;
+    }
+}
+
+enum Fate {
+    Arrives { answer_after: Duration, answer_lost: bool },
+    Lost,
+    Late(Duration),
+}
+
+impl Door {
+    /// A door with chances of its own.
+    #[must_use]
+    pub fn new(entrance: &Arc<Entrance>, seed: u64, odds: Odds) -> Self {
+        let rng = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
+        Self { entrance: Arc::clone(entrance), rng, odds, way: Arc::default(), assigned: Arc::default() }
+    }
+
+    /// Nothing passes for a while; then everything does, in order.
+    pub fn stand_still(&self, time: Duration) {
+        let way = Arc::clone(&self.way);
+        tokio::spawn(async move {
+            let _held = way.lock().await;
+            tokio::time::sleep(time).await;
+        });
+    }
+
+    /// How often the member behind the door has lost a partition: it may have it back before anybody looks.
+    #[must_use]
+    pub fn losses(&self, topic: &str, partition: i32) -> u64 {
+        let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
+        assigned.losses.get(&(topic.to_owned(), partition)).copied().unwrap_or(0)
+    }
+
+    fn assigned(&self, now: BTreeSet<(String, i32)>) {
+        self.assigned.lock().unwrap_or_else(PoisonError::into_inner).set(now);
+    }
+
+    fn fate(&self, may_be_late: bool) -> Fate {
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chance = |permille: u32| rng.random_range(0..1000) < permille;
+        let calm = self.entrance.calm.load(Ordering::SeqCst);
+        let (lost, answer_lost) = (chance(self.odds.lose_request), chance(self.odds.lose_answer));
+        let late = chance(self.odds.late) && may_be_late;
+        let answer_after = Duration::from_millis(rng.random_range(0..=self.odds.answer_ms_max));
+        match (calm, lost, late) {
+            (true, ..) => Fate::Arrives { answer_after: Duration::ZERO, answer_lost: false },
+            (_, true, _) => Fate::Lost,
+            (_, _, true) => Fate::Late(Duration::from_millis(rng.random_range(1..20_000))),
+            _ => Fate::Arrives { answer_after, answer_lost },
+        }
+    }
+
+    /// Sends a request on its way now; the future is what comes back.
+    fn pass<Q, R>(
+        &self,
+        request: Q,
+        may_be_late: bool,
+        call: fn(BrokerHandle, Q) -> BoxFuture<'static, Result<R>>,
+    ) -> BoxFuture<'static, Result<R>>
+    where
+        Q: Send + 'static,
+        R: Send + 'static,
+    {
+        let (fate, entrance) = (self.fate(may_be_late), Arc::clone(&self.entrance));
+        let (reply, answer) = oneshot::channel();
+        let arrive = {
+            let way = Arc::clone(&self.way);
+            move |held: bool| async move {
+                if held {
+                    drop(way.lock().await);
+                }
+                let Some((handle, mut life)) = entrance.current() else {
+                    // who asked may have left
+                    let _ = reply.send(Err(away()));
+                    return;
+                };
+                let answer = tokio::select! {
+                    biased;
+                    _ = life.changed() => Err(away()),
+                    answer = call(handle, request) => answer,
+                };
+                let _ = reply.send(answer);
+            }
+        };
+        match fate {
+            Fate::Lost => drop(arrive),
+            Fate::Late(after) => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    arrive(false).await;
+                });
+                return async move { Err(Error::new(ErrorCode::TimedOut, "simulated silence")) }.boxed();
+            }
+            Fate::Arrives { answer_after, answer_lost } => {
+                tokio::spawn(arrive(true));
+                return async move {
+                    let answer = answer.await;
+                    tokio::time::sleep(answer_after).await;
+                    match answer {
+                        Ok(answer) if !answer_lost => answer,
+                        _ => Err(away()),
+                    }
+                }
+                .boxed();
+            }
+        }
+        async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Err(away())
+        }
+        .boxed()
+    }
+}
+
+fn away() -> Error {
+    Error::new(ErrorCode::Unavailable, "simulated loss")
+}
+
+macro_rules! pass {
+    ($($name:ident: $request:ident -> $response:ident;)*) => {$(
+        fn $name<'life0, 'async_trait>(
+            &'life0 self,
+            request: v1::$request,
+        ) -> BoxFuture<'async_trait, Result<v1::$response>>
+        where
+            'life0: 'async_trait,
+            Self: 'async_trait,
+        {
+            self.pass(request, false, |handle, request| async move { handle.$name(request).await }.boxed())
+        }
+    )*};
+}
+
+impl Transport for Door {
+    fn produce(&self, request: v1::ProduceRequest) -> BoxFuture<'static, Result<v1::ProduceResponse>> {
+        self.pass(request, true, |handle, request| handle.produce(request))
+    }
+
+    fn fetch(&self, request: v1::FetchRequest) -> BoxFuture<'static, Result<v1::FetchResponse>> {
+        self.pass(request, false, |handle, request| handle.fetch(request))
+    }
+
+    fn group_heartbeat<'life0, 'async_trait>(
+        &'life0 self,
+        request: v1::GroupHeartbeatRequest,
+    ) -> BoxFuture<'async_trait, Result<v1::GroupHeartbeatResponse>>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        // who joins, or leaves, has nothing
+        if request.member_epoch <= 0 {
+            self.assigned(BTreeSet::new());
+        }
+        let answer = self.pass(request, false, |handle, request| {
+            async move { handle.group_heartbeat(request).await }.boxed()
+        });
+        async move {
+            let answer = answer.await;
+            match &answer {
+                Ok(answer) => {
+                    let now = answer.assignment.iter().map(|held| (held.topic.clone(), held.partition));
+                    self.assigned(now.collect());
+                }
+                Err(error) if !error.retryable() => self.assigned(BTreeSet::new()),
+                Err(_) => {}
+            }
+            answer
+        }
+        .boxed()
+    }
+
+    pass! {
+        metadata: MetadataRequest -> MetadataResponse;
+        list_offsets: ListOffsetsRequest -> ListOffsetsResponse;
+        init_producer: InitProducerRequest -> InitProducerResponse;
+        send_offsets: SendOffsetsRequest -> SendOffsetsResponse;
+        end_transaction: EndTransactionRequest -> EndTransactionResponse;
+        list_transactions: ListTransactionsRequest -> ListTransactionsResponse;
+        describe_transaction: DescribeTransactionRequest -> DescribeTransactionResponse;
+        abort_transaction: AbortTransactionRequest -> AbortTransactionResponse;
+        commit_offsets: CommitOffsetsRequest -> CommitOffsetsResponse;
+        fetch_offsets: FetchOffsetsRequest -> FetchOffsetsResponse;
+        list_groups: ListGroupsRequest -> ListGroupsResponse;
+        describe_group: DescribeGroupRequest -> DescribeGroupResponse;
+        delete_group: DeleteGroupRequest -> DeleteGroupResponse;
+        create_topic: CreateTopicRequest -> CreateTopicResponse;
+        list_topics: ListTopicsRequest -> ListTopicsResponse;
+        describe_topic: DescribeTopicRequest -> DescribeTopicResponse;
+        alter_topic: AlterTopicRequest -> AlterTopicResponse;
+        delete_topic: DeleteTopicRequest -> DeleteTopicResponse;
+        delete_records: DeleteRecordsRequest -> DeleteRecordsResponse;
+        put_definition: PutDefinitionRequest -> PutDefinitionResponse;
+        list_definitions: ListDefinitionsRequest -> ListDefinitionsResponse;
+        delete_definition: DeleteDefinitionRequest -> DeleteDefinitionResponse;
+        tier_status: TierStatusRequest -> TierStatusResponse;
+        tier_verify: TierVerifyRequest -> TierVerifyResponse;
+        tier_restore: TierRestoreRequest -> TierRestoreResponse;
+        tier_flush: TierFlushRequest -> TierFlushResponse;
+    }
+}
