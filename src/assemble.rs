@@ -34,6 +34,7 @@ pub struct Node {
     grpc_server: GrpcServer,
     http_stop: CancellationToken,
     http_task: AbortOnDropHandle<()>,
+    _memory_task: AbortOnDropHandle<()>,
     outbox: Outbox,
     engine: Engine,
     broker: Broker,
@@ -60,7 +61,19 @@ impl Node {
         let served = GrpcServer::start(grpc_listener, broker.handle(), outbox.clone(), engine.clone());
         let grpc_server = served.map_err(|error| Error::internal(format!("gRPC reflection: {error}")))?;
         gateway.ready(Parts { client, outbox: outbox.clone(), engine: engine.clone() });
-        Ok(Self { grpc, http, gateway, grpc_server, http_stop, http_task, outbox, engine, broker })
+        let _memory_task = AbortOnDropHandle::new(tokio::spawn(crate::memory::give_back_when_quiet()));
+        Ok(Self {
+            grpc,
+            http,
+            gateway,
+            grpc_server,
+            http_stop,
+            http_task,
+            _memory_task,
+            outbox,
+            engine,
+            broker,
+        })
     }
 
     /// Stops in order; what was acknowledged is on disk in any case.

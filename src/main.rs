@@ -4,7 +4,7 @@
 //! - [`assemble`]: the only place that knows every part of the server. [`door`]: the broker as the clients' transport.
 //! - [`http`]: health, metrics and the JSON API, a client of the server like any other. [`json`]: the JSON they share.
 //! - [`grpc`]: the gRPC server. [`pipelines`]: the pipelines that come with the binary.
-//! - [`node`]: the nodes that the demo runs on. [`mod@bench`]: the measurements.
+//! - [`memory`]: what the allocator is told. [`node`]: the nodes that the demo runs on. [`mod@bench`]: the measurements.
 //!
 //! Not here: anything that decides about records; that is the libraries' business.
 
@@ -16,9 +16,11 @@ mod door;
 mod grpc;
 mod http;
 mod json;
+mod memory;
 mod node;
 mod pipelines;
 
 fn main() -> std::process::ExitCode {
+    memory::tune();
     cli::main()
 }

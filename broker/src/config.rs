@@ -64,7 +64,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             partitions_max: 10_000,
-            produce_bytes_in_flight_max: 256 << 20,
+            produce_bytes_in_flight_max: 64 << 20,
             internal_produce_bytes_in_flight_max: 256 << 20,
             stream_bytes_in_flight_max: 72 << 20,
             produce_requests_in_flight_max: 256,

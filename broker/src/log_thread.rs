@@ -1,11 +1,13 @@
 //! The one thread that owns the store: every append of every partition goes through it, in the order of the queue.
 //!
 //! Group commit: it takes everything that waits, appends it, makes it durable with one sync, answers, and looks again. So one sync
-//! is under way at a time, it starts at once when the thread is idle, and what arrives meanwhile rides on the next.
+//! is under way at a time, it starts at once when the thread is idle, and what arrives meanwhile rides on the next. After a sync that
+//! answered many, the first of them that comes again waits a little for the others ([`Pace`]).
 //!
 //! Not here: what a batch must be (`api::check`), who may read what (`api::fetch`), the memory of what waits (`gate`).
 
 mod owner;
+mod pace;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +23,7 @@ use sunseo_proto::error::{Error, ErrorCode, Result};
 use tokio::sync::oneshot;
 
 pub(crate) use owner::Owner;
+use pace::Pace;
 
 use crate::gate::Permit;
 use crate::partition::{Append, Outcome};
@@ -223,7 +226,9 @@ fn run(
     let recovered: HashMap<_, _> = recovered.into_iter().map(|found| (found.id, found)).collect();
     let mut owner = Owner::new(config.node_id, store, recovered, partitions, clock);
     let _ = opened.send(Ok(()));
-    while let Some(commands) = queue.take(group_bytes_max) {
+    let mut pace = Pace::default();
+    while let Some(commands) = queue.take(group_bytes_max, pace.company()) {
+        let (count, started) = (commands.len(), std::time::Instant::now());
         for command in commands {
             match command {
                 Command::Append { appends, reply, permit } => owner.append(appends, reply, permit),
@@ -231,6 +236,7 @@ fn run(
             }
         }
         owner.commit();
+        pace.took(count, started.elapsed());
         if let Some(reply) = owner.closing() {
             let result = owner.close();
             // the directory is free before anybody hears of it

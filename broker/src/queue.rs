@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Has a size; the commands of one group commit together stay below a limit.
 pub(crate) trait Weigh {
@@ -18,6 +19,15 @@ struct State<T> {
     closed: bool,
     /// The receiver waits.
     idle: bool,
+    /// The receiver sleeps until so many commands wait.
+    wanted: usize,
+}
+
+/// Whom the first command waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Company {
+    pub(crate) commands: usize,
+    pub(crate) wait: Duration,
 }
 
 /// A queue with many senders and one receiver. Clones share it.
@@ -34,7 +44,7 @@ impl<T> Clone for Queue<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        let state = State { waiting: VecDeque::new(), closed: false, idle: false };
+        let state = State { waiting: VecDeque::new(), closed: false, idle: false, wanted: 1 };
         Self { shared: Arc::new((Mutex::new(state), Condvar::new())) }
     }
 }
@@ -49,23 +59,31 @@ impl<T: Weigh> Queue<T> {
             return;
         }
         state.waiting.push_back(command);
+        let enough = state.waiting.len() >= state.wanted;
         drop(state);
-        self.shared.1.notify_one();
+        if enough {
+            self.shared.1.notify_one();
+        }
     }
 
-    /// Waits for commands and takes all that wait, up to `bytes_max` and at least one; `None` after [`Queue::close`].
-    pub(crate) fn take(&self, bytes_max: usize) -> Option<Vec<T>> {
+    /// Waits for commands and takes all that wait, up to `bytes_max` and at least one; `None` after [`Queue::close`]. Once one is there,
+    /// the others of `company` may take as long to come as it says.
+    pub(crate) fn take(&self, bytes_max: usize, company: Company) -> Option<Vec<T>> {
         let mut state = self.state();
-        loop {
-            if state.closed {
-                return None;
-            }
-            if !state.waiting.is_empty() {
-                break;
-            }
+        state.wanted = 1;
+        while !state.closed && state.waiting.is_empty() {
             state.idle = true;
             state = self.shared.1.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle = false;
+        }
+        if !state.closed && state.waiting.len() < company.commands && !company.wait.is_zero() {
+            state.wanted = company.commands;
+            let too_few = |state: &mut State<T>| !state.closed && state.waiting.len() < state.wanted;
+            let waited = self.shared.1.wait_timeout_while(state, company.wait, too_few);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closed {
+            return None;
         }
         let mut bytes = 0_usize;
         let fits = |command: &&T| {
@@ -114,10 +132,24 @@ mod tests {
     fn what_waits_is_taken_together_up_to_the_limit_and_at_least_one() {
         let queue = Queue::default();
         [3, 4, 5, 100, 1].into_iter().for_each(|command| queue.push(command));
-        assert_eq!(queue.take(10), Some(vec![3, 4]));
-        assert_eq!(queue.take(10), Some(vec![5]));
-        assert_eq!(queue.take(10), Some(vec![100]));
-        assert_eq!(queue.take(10), Some(vec![1]));
+        assert_eq!(queue.take(10, Company::default()), Some(vec![3, 4]));
+        assert_eq!(queue.take(10, Company::default()), Some(vec![5]));
+        assert_eq!(queue.take(10, Company::default()), Some(vec![100]));
+        assert_eq!(queue.take(10, Company::default()), Some(vec![1]));
+    }
+
+    #[test]
+    fn the_first_command_waits_for_its_company_and_not_for_ever() {
+        let queue = Queue::default();
+        queue.push(1);
+        let alone = Company { commands: 3, wait: Duration::from_millis(1) };
+        assert_eq!(queue.take(10, alone), Some(vec![1]), "the others do not come");
+        let taking = std::thread::spawn({
+            let queue = queue.clone();
+            move || queue.take(10, Company { commands: 3, wait: Duration::from_secs(60) })
+        });
+        [1, 2, 3].into_iter().for_each(|command| queue.push(command));
+        assert_eq!(taking.join().expect("ends"), Some(vec![1, 2, 3]));
     }
 
     #[test]
@@ -126,13 +158,15 @@ mod tests {
         queue.push(1);
         let waiting = std::thread::spawn({
             let queue = queue.clone();
-            move || std::iter::from_fn(|| queue.take(10)).flatten().collect::<Vec<usize>>()
+            move || {
+                std::iter::from_fn(|| queue.take(10, Company::default())).flatten().collect::<Vec<usize>>()
+            }
         });
         queue.push(2);
         queue.close();
         queue.push(3);
         let taken = waiting.join().expect("ends");
         assert!(taken.iter().all(|command| *command < 3), "{taken:?}");
-        assert_eq!(queue.take(10), None);
+        assert_eq!(queue.take(10, Company::default()), None);
     }
 }

@@ -74,6 +74,8 @@ struct Slot {
     due: bool,
     /// Bytes of batches that are closed and have no outcome yet.
     backlog_bytes: usize,
+    /// Bytes of the batch before: the next one is about as large.
+    expect_bytes: usize,
 }
 
 impl Slot {
@@ -129,7 +131,8 @@ impl Batcher {
         for partition in entry.slots.len()..entry.partitions {
             entry.slots.push(self.slots.len());
             let (topic, partition) = (Arc::clone(&entry.name), partition as i32);
-            self.slots.push(Slot { topic, partition, open: None, due: false, backlog_bytes: 0 });
+            let (open, due, backlog_bytes, expect_bytes) = (None, false, 0, 0);
+            self.slots.push(Slot { topic, partition, open, due, backlog_bytes, expect_bytes });
         }
     }
 
@@ -204,14 +207,14 @@ impl Batcher {
     }
 
     fn open_batch(&mut self, slot: usize, now: impl FnOnce() -> Instant) -> &mut ReadyBatch {
-        let Slot { topic, partition, open, .. } = &mut self.slots[slot];
+        let Slot { topic, partition, open, expect_bytes, .. } = &mut self.slots[slot];
         open.get_or_insert_with(|| {
             let (id, opened) = (self.next_id, now());
             self.next_id += 1;
             self.opened.push_back((opened, slot, id));
             self.outstanding.insert(id, slot);
             let settle = Settle::new(Arc::clone(topic), *partition);
-            let builder = BatchBuilder::new(self.config.compression);
+            let builder = BatchBuilder::new(self.config.compression).expect_bytes(*expect_bytes);
             ReadyBatch { slot, id, opened, bytes: 0, builder, settle }
         })
     }
@@ -227,11 +230,12 @@ impl Batcher {
     }
 
     fn close(&mut self, slot: usize) {
-        let Slot { open, due, backlog_bytes, .. } = &mut self.slots[slot];
+        let Slot { open, due, backlog_bytes, expect_bytes, .. } = &mut self.slots[slot];
         let Some(batch) = open.take() else { return };
         if std::mem::take(due) {
             self.due.remove(&(batch.opened, slot));
         }
+        *expect_bytes = batch.builder.bytes();
         *backlog_bytes += batch.bytes;
         self.ready.push(batch);
     }

@@ -2,6 +2,7 @@
 //!
 //! - [`v1`]: the gRPC messages and services, generated from `sunseo/v1/*.proto`.
 //! - [`batch`]: the record batch, Kafka's v2 layout, and [`record`], one record as a value.
+//! - [`codec`]: how messages become bytes of a gRPC stream.
 //! - [`envelope`]: version and checksum around every small structure that is stored.
 //! - [`partitioner`]: key to partition, as Java's clients compute it.
 //! - [`error`]: the closed list of error codes and their mapping to gRPC.
@@ -10,6 +11,7 @@
 
 pub mod batch;
 pub mod clock;
+pub mod codec;
 pub mod envelope;
 pub mod error;
 pub mod ids;

@@ -6,6 +6,7 @@
 pub struct VarintError;
 
 /// Appends `value`.
+#[inline]
 pub fn put_i64(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     while rest >= 0x80 {
@@ -24,7 +25,24 @@ pub fn put_i32(out: &mut Vec<u8>, value: i32) {
 ///
 /// # Errors
 /// When it is cut off or longer than ten bytes.
+#[inline]
 pub fn take_i64(bytes: &mut &[u8]) -> Result<i64, VarintError> {
+    // most of a record's numbers have one byte or two
+    let zigzag = match **bytes {
+        [first, ref rest @ ..] if first < 0x80 => {
+            *bytes = rest;
+            u64::from(first)
+        }
+        [first, second, ref rest @ ..] if second < 0x80 => {
+            *bytes = rest;
+            u64::from(first & 0x7f) | u64::from(second) << 7
+        }
+        _ => return take_long(bytes),
+    };
+    Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
+}
+
+fn take_long(bytes: &mut &[u8]) -> Result<i64, VarintError> {
     let mut value = 0_u64;
     for (index, byte) in bytes.iter().enumerate().take(10) {
         if index == 9 && *byte > 1 {
@@ -43,6 +61,7 @@ pub fn take_i64(bytes: &mut &[u8]) -> Result<i64, VarintError> {
 ///
 /// # Errors
 /// As [`take_i64`], and when it does not fit.
+#[inline]
 pub fn take_i32(bytes: &mut &[u8]) -> Result<i32, VarintError> {
     i32::try_from(take_i64(bytes)?).map_err(|_| VarintError)
 }

@@ -8,6 +8,7 @@
 //! In tests there is no thread: a poll does a number of tasks, in the order of the thread, so that a seed replays what it found.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,8 @@ use crate::{LogError, sealed};
 pub(crate) enum Task {
     /// `_written` is the handle that the bytes were written through; it stays open until they are synced.
     Segment { id: PartitionId, segment: Arc<Segment>, _written: SharedFile },
+    /// The same ahead of any checkpoint, so that the sync of a segment that is sealed finds little to do.
+    Ahead { id: PartitionId, segment: Arc<Segment>, _written: SharedFile },
     /// Names in a directory; of one partition, or of all of them.
     Names { id: Option<PartitionId>, directory: PathBuf },
     /// May be lost: it can be built again.
@@ -132,7 +135,7 @@ impl Syncer {
 }
 
 impl Worker {
-    fn start(disk: SharedDisk) -> std::io::Result<Self> {
+    fn start(disk: SharedDisk) -> io::Result<Self> {
         let (tasks, queue) = channel();
         let (done, finished) = channel();
         let stopped = Arc::new(AtomicBool::new(false));
@@ -168,6 +171,11 @@ fn perform(disk: &dyn Disk, task: Task) -> Finished {
             let path = &segment.path;
             disk.open(path).and_then(|file| file.sync_data()).context("cannot sync", path)
         }
+        Task::Ahead { segment, .. } => match disk.open(&segment.path) {
+            // removed meanwhile
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => file.and_then(|file| file.sync_data()).context("cannot sync", &segment.path),
+        },
         Task::Names { directory, .. } => disk.sync_dir(directory).context("cannot sync directory", directory),
         Task::Index { segment, index, sealed } => segment.write_index(disk, index, *sealed),
         Task::Checkpoint { bytes } => sealed::write_new(disk, Path::new(FILE), bytes),

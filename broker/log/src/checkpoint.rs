@@ -249,6 +249,9 @@ impl Store {
     /// Acts on the result of a task.
     fn finished(&mut self, finished: Finished) {
         let Finished { task, result } = finished;
+        if let Task::Ahead { id, .. } = task {
+            return self.synced_ahead(id, result);
+        }
         if let Some(running) = &mut self.running {
             running.outstanding = running.outstanding.saturating_sub(1);
         }
@@ -264,10 +267,19 @@ impl Store {
             Task::Names { id: None, .. } => self.fail_all(&reason),
             // readers go on with the one in memory; after a restart it is built again
             Task::Index { .. } => return tracing::warn!(%error, "an index was not written"),
-            Task::Checkpoint { .. } => {}
+            Task::Checkpoint { .. } | Task::Ahead { .. } => {}
         }
         if let Some(running) = &mut self.running {
             running.error.get_or_insert(error);
+        }
+    }
+
+    fn synced_ahead(&mut self, id: PartitionId, result: Result<(), LogError>) {
+        if let Err(error) = result {
+            self.fail_partition(id, &error.to_string().into());
+        }
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.is_synced_ahead = false;
         }
     }
 

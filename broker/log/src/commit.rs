@@ -4,7 +4,7 @@
 //! - journaled (few bytes): into the frame that all partitions share, which goes past the page cache; beside it they are written to
 //!   the segment through the page cache, which the next checkpoint syncs in the background;
 //! - direct (many bytes): into the segment, which is synced at once; the frame only notes how far;
-//! - lazy (`fsync: false`): into the segment; synced when it is sealed.
+//! - lazy (`fsync: false`): into the segment; synced in the background as it grows, and to its end when it is sealed.
 //!
 //! What readers see changes only after the frame is durable. A partition whose disk fails stops; when the journal fails, all stop.
 
@@ -147,6 +147,11 @@ impl Store {
                     sync_names(partition)?;
                 }
                 write_now(partition, &pending, way, frame, &mut self.scratch)?;
+                if way == Way::Lazy
+                    && let Some(task) = partition.sync_ahead(bytes)
+                {
+                    self.syncer.submit(task);
+                }
                 Vec::new()
             }
         };

@@ -68,6 +68,12 @@ pub trait Disk: Debug + Send + Sync + 'static {
 /// The operations on an open file. Reads and writes may be short.
 pub trait DiskFile: Debug + Send + Sync + 'static {
     fn pread(&self, into: &mut [u8], at: u64) -> io::Result<usize>;
+    /// Exactly so many bytes; an error when the file ends before.
+    fn read_vec(&self, bytes: usize, at: u64) -> io::Result<Vec<u8>> {
+        let mut read = vec![0; bytes];
+        read_exact(self, &mut read, at)?;
+        Ok(read)
+    }
     fn pwrite(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
     /// Makes bytes and length durable. After an error nothing is known about what was written since the last success.
     fn sync_data(&self) -> io::Result<()>;
@@ -78,14 +84,15 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
 }
 
 /// Reads until `into` is full.
-pub(crate) fn read_exact(file: &dyn DiskFile, mut into: &mut [u8], mut at: u64) -> io::Result<()> {
+pub(crate) fn read_exact(
+    file: &(impl DiskFile + ?Sized),
+    mut into: &mut [u8],
+    mut at: u64,
+) -> io::Result<()> {
     while !into.is_empty() {
         match file.pread(into, at) {
             Ok(0) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the file ends before the bytes asked for",
-                ));
+                return Err(ends_before());
             }
             Ok(n) => {
                 into = &mut into[n..];
@@ -96,6 +103,10 @@ pub(crate) fn read_exact(file: &dyn DiskFile, mut into: &mut [u8], mut at: u64) 
         }
     }
     Ok(())
+}
+
+pub(crate) fn ends_before() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends before the bytes asked for")
 }
 
 /// Writes all of `bytes`.

@@ -12,6 +12,7 @@ use sunseo_proto::PartitionId;
 use sunseo_proto::batch::BatchHeader;
 
 use crate::LogError;
+use crate::background::Task;
 use crate::disk::Context as _;
 use crate::entry::Entry;
 use crate::index::GrowingIndex;
@@ -23,6 +24,9 @@ use crate::{PartitionFacts, SealedFacts};
 /// Room is reserved in steps from this on, each as large as what is there, up to the largest step.
 const RESERVE_BYTES_MIN: u64 = 64 << 10;
 const RESERVE_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of a partition without fsync after which its segment is synced in the background, so that sealing it does not wait for all of it.
+const SYNC_AHEAD_BYTES: usize = 4 << 20;
 
 /// What the next sync does for a partition, in order.
 #[derive(Debug)]
@@ -70,6 +74,10 @@ pub(crate) struct Partition {
     pub(crate) dirty: Vec<Arc<Segment>>,
     /// Sealed segments whose whole index is not on the disk.
     pub(crate) unindexed: Vec<Arc<Segment>>,
+    /// Bytes that were written without a sync to follow, since the last one that was begun ahead of a checkpoint.
+    pub(crate) lazy_bytes: usize,
+    /// Such a sync is under way.
+    pub(crate) is_synced_ahead: bool,
     /// Names in the directory are not synced.
     pub(crate) names_dirty: bool,
     /// A checkpoint that is under way syncs them; until then they are not.
@@ -98,6 +106,8 @@ impl Partition {
             failed: None,
             dirty: Vec::new(),
             unindexed: Vec::new(),
+            lazy_bytes: 0,
+            is_synced_ahead: false,
             names_dirty: false,
             names_syncing: false,
             changed: false,
@@ -195,6 +205,17 @@ impl Partition {
         segment.set_dirty(false);
         self.dirty.retain(|dirty| !Arc::ptr_eq(dirty, segment));
         Ok(())
+    }
+
+    /// What syncs the active segment ahead of its sealing, when enough was written to it.
+    pub(crate) fn sync_ahead(&mut self, written: usize) -> Option<Task> {
+        self.lazy_bytes += written;
+        if self.is_synced_ahead || self.lazy_bytes < SYNC_AHEAD_BYTES || !self.active.is_dirty() {
+            return None;
+        }
+        let written = self.active.file(self.files()).ok()?;
+        (self.lazy_bytes, self.is_synced_ahead) = (0, true);
+        Some(Task::Ahead { id: self.id(), segment: self.active.clone(), _written: written })
     }
 
     /// The sealed segment of readers' sight that begins at `base`.

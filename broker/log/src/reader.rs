@@ -11,7 +11,7 @@ use sunseo_proto::PartitionId;
 use sunseo_proto::batch::{self, BatchHeader, HEADER_BYTES};
 
 use crate::LogError;
-use crate::disk::{Context as _, read_exact};
+use crate::disk::Context as _;
 use crate::lookup;
 use crate::view::{Shared, Shown};
 
@@ -195,9 +195,7 @@ impl Reader {
             return Ok(map.slice(at as usize..end as usize));
         }
         let file = shown.segment.file(files).context("cannot open", path)?;
-        let mut bytes = vec![0; (end - at) as usize];
-        read_exact(file.as_ref(), &mut bytes, at).context("cannot read", path)?;
-        Ok(Bytes::from(bytes))
+        file.read_vec((end - at) as usize, at).map(Bytes::from).context("cannot read", path)
     }
 
     /// The first segment from `from` on that has a timestamp at or after the one looked for.

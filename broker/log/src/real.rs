@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, OFlags};
 
-use crate::disk::{DirectoryLock, Disk, DiskFile, Entry, SharedFile};
+use crate::disk::{DirectoryLock, Disk, DiskFile, Entry, SharedFile, ends_before};
 use crate::pages::are_pages;
 
 const LOCK_FILE: &str = "lock";
@@ -166,6 +166,22 @@ impl Disk for RealDisk {
 impl DiskFile for RealFile {
     fn pread(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
         self.0.read_at(into, at)
+    }
+
+    /// Into memory that is not filled with zeros before.
+    fn read_vec(&self, bytes: usize, at: u64) -> io::Result<Vec<u8>> {
+        let mut read = Vec::with_capacity(bytes);
+        while read.len() < bytes {
+            let from = at + read.len() as u64;
+            match rustix::io::pread(&self.0, rustix::buffer::spare_capacity(&mut read), from) {
+                Ok(0) => return Err(ends_before()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // the memory may be larger than was asked for
+        read.truncate(bytes);
+        Ok(read)
     }
 
     fn pwrite(&self, bytes: &[u8], at: u64) -> io::Result<usize> {

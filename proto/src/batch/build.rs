@@ -1,6 +1,6 @@
 //! Values to a batch.
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 
 use super::header::{HEADER_BYTES, TRANSACTIONAL, checksum};
 use super::{Compression, NO_PRODUCER};
@@ -20,7 +20,8 @@ pub struct BatchBuilder {
     base_timestamp: i64,
     max_timestamp: i64,
     count: i32,
-    records: Vec<u8>,
+    /// Room for the header, then the records: without compression this is the batch, and nothing is copied to make it.
+    bytes: Vec<u8>,
 }
 
 impl BatchBuilder {
@@ -37,8 +38,15 @@ impl BatchBuilder {
             base_timestamp: 0,
             max_timestamp: i64::MIN,
             count: 0,
-            records: Vec::new(),
+            bytes: Vec::new(),
         }
+    }
+
+    /// Reserves memory for a batch of so many bytes before compression, so that it is not moved as it grows.
+    #[must_use]
+    pub fn expect_bytes(mut self, bytes: usize) -> Self {
+        self.bytes.reserve(bytes.max(HEADER_BYTES));
+        self
     }
 
     /// An idempotent producer's id, epoch and the sequence of the first record.
@@ -78,17 +86,18 @@ impl BatchBuilder {
     /// Bytes the batch has so far, before compression.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        HEADER_BYTES + self.records.len()
+        self.bytes.len().max(HEADER_BYTES)
     }
 
     /// Adds a record; its offset is ignored. Key, value and headers together must be under 2 GiB.
     pub fn push(&mut self, record: &Record) {
         if self.count == 0 {
             self.base_timestamp = record.timestamp_ms;
+            self.bytes.resize(HEADER_BYTES, 0);
         }
         self.max_timestamp = self.max_timestamp.max(record.timestamp_ms);
         let position = self.position.filter(|_| self.count == 0).map(PositionRange::to_header);
-        put_record(&mut self.records, record, position.as_ref(), (self.base_timestamp, self.count));
+        put_record(&mut self.bytes, record, position.as_ref(), (self.base_timestamp, self.count));
         self.count += 1;
     }
 
@@ -99,25 +108,35 @@ impl BatchBuilder {
     #[must_use]
     pub fn build(self) -> Bytes {
         assert!(self.count > 0, "a batch has at least one record");
-        // writing into memory does not fail
-        let block =
-            self.compression.compress(self.records).unwrap_or_else(|e| unreachable!("in memory: {e}"));
-        let mut out = Vec::with_capacity(HEADER_BYTES + block.len());
-        out.extend_from_slice(&0_i64.to_be_bytes());
-        out.extend_from_slice(&((HEADER_BYTES - 12 + block.len()) as i32).to_be_bytes());
-        out.extend_from_slice(&(-1_i32).to_be_bytes());
-        out.push(2);
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&self.attributes.to_be_bytes());
-        out.extend_from_slice(&(self.count - 1).to_be_bytes());
-        out.extend_from_slice(&self.base_timestamp.to_be_bytes());
-        out.extend_from_slice(&self.max_timestamp.to_be_bytes());
-        out.extend_from_slice(&self.producer_id.to_be_bytes());
-        out.extend_from_slice(&self.producer_epoch.to_be_bytes());
-        out.extend_from_slice(&self.base_sequence.to_be_bytes());
-        out.extend_from_slice(&self.count.to_be_bytes());
-        debug_assert_eq!(out.len(), HEADER_BYTES);
-        out.extend_from_slice(&block);
+        let mut out = match self.compression {
+            Compression::None => self.bytes,
+            codec => {
+                // writing into memory does not fail
+                let block = codec
+                    .compress(&self.bytes[HEADER_BYTES..])
+                    .unwrap_or_else(|e| unreachable!("in memory: {e}"));
+                let mut out = Vec::with_capacity(HEADER_BYTES + block.len());
+                out.resize(HEADER_BYTES, 0);
+                out.extend_from_slice(&block);
+                out
+            }
+        };
+        let length = (out.len() - 12) as i32;
+        let mut head = &mut out[..HEADER_BYTES];
+        head.put_i64(0);
+        head.put_i32(length);
+        head.put_i32(-1);
+        head.put_u8(2);
+        head.put_u32(0);
+        head.put_i16(self.attributes);
+        head.put_i32(self.count - 1);
+        head.put_i64(self.base_timestamp);
+        head.put_i64(self.max_timestamp);
+        head.put_i64(self.producer_id);
+        head.put_i16(self.producer_epoch);
+        head.put_i32(self.base_sequence);
+        head.put_i32(self.count);
+        debug_assert!(head.is_empty());
         let crc = checksum(&out);
         out[17..21].copy_from_slice(&crc.to_be_bytes());
         Bytes::from(out)
@@ -138,6 +157,7 @@ pub(super) fn put_record(
     let mut body = 1 + len_i64(timestamp_delta) + len_i64(i64::from(offset_delta));
     body += field_len(record.key.as_deref()) + field_len(record.value.as_deref());
     body += len_i64(header_count as i64) + headers.clone().map(header_len).sum::<usize>();
+    out.reserve(LENGTH_BYTES_MAX + body);
     put_i64(out, body as i64);
     out.push(0);
     put_i64(out, timestamp_delta);
@@ -150,6 +170,9 @@ pub(super) fn put_record(
         put_field(out, header.value.as_deref());
     }
 }
+
+/// Bytes of a record's length, at most.
+const LENGTH_BYTES_MAX: usize = 10;
 
 fn field_len(field: Option<&[u8]>) -> usize {
     field.map_or(len_i64(-1), |bytes| len_i64(bytes.len() as i64) + bytes.len())

@@ -51,21 +51,21 @@ impl Compression {
         }
     }
 
-    pub(super) fn compress(self, plain: Vec<u8>) -> std::io::Result<Vec<u8>> {
+    pub(super) fn compress(self, plain: &[u8]) -> std::io::Result<Vec<u8>> {
         match self {
-            Self::None => Ok(plain),
+            Self::None => Ok(plain.to_vec()),
             Self::Gzip => {
                 let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-                encoder.write_all(&plain)?;
+                encoder.write_all(plain)?;
                 encoder.finish()
             }
-            Self::Snappy => compress_snappy(&plain),
+            Self::Snappy => compress_snappy(plain),
             Self::Lz4 => {
                 let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-                encoder.write_all(&plain)?;
+                encoder.write_all(plain)?;
                 encoder.finish().map_err(std::io::Error::other)
             }
-            Self::Zstd => zstd::bulk::compress(&plain, ZSTD_LEVEL),
+            Self::Zstd => zstd::bulk::compress(plain, ZSTD_LEVEL),
         }
     }
 

@@ -52,7 +52,7 @@ pub fn rebuild(
             Vec::new()
         }
         // writing into memory does not fail
-        false => header.compression().compress(plain).unwrap_or_else(|e| unreachable!("in memory: {e}")),
+        false => header.compression().compress(&plain).unwrap_or_else(|e| unreachable!("in memory: {e}")),
     };
     let record_count = kept.len() as i32;
     let total_bytes = HEADER_BYTES + block.len();
