@@ -25,7 +25,7 @@ use crate::partition::Partition;
 use crate::sealed;
 use crate::segment::{PARTITIONS, directory_of};
 use crate::state::{self, PartitionState};
-use crate::{LogError, Store};
+use crate::{LogError, Store, runs};
 
 pub(crate) const FILE: &str = "checkpoint";
 const CLEAN_FILE: &str = "clean";
@@ -139,6 +139,8 @@ pub(crate) struct Running {
     failures: u64,
     /// Segments of each partition whose files may go when it is there.
     doomed_segments: BTreeMap<PartitionId, usize>,
+    /// The same of files of aborted ranges. When it comes to nothing, the next start removes them.
+    doomed_runs: Vec<PathBuf>,
     /// The same of partitions.
     doomed: BTreeSet<PartitionId>,
     /// Partitions whose creation it has.
@@ -211,6 +213,7 @@ impl Store {
             true => self.journal.oldest_sequence(),
             false => self.journal.current_sequence(),
         };
+        self.write_aborted_runs();
         let bytes = encode(&self.sections(journal_from, any_failed)?);
         let mut running = Running {
             outstanding: 0,
@@ -220,6 +223,7 @@ impl Store {
             journal_bytes: self.journal.bytes_since_checkpoint(),
             failures: self.failures,
             doomed_segments: BTreeMap::new(),
+            doomed_runs: Vec::new(),
             doomed: self.doomed.clone(),
             created: BTreeSet::new(),
             error: None,
@@ -227,6 +231,7 @@ impl Store {
         let (mut tasks, mut failures) = (Vec::new(), Vec::new());
         for (id, partition) in self.partitions.iter_mut().filter(|(_, partition)| !is_failed(partition)) {
             running.doomed_segments.insert(*id, partition.doomed.len());
+            running.doomed_runs.extend(runs::take_passed(partition));
             running.created.extend(partition.created_after.map(|_| *id));
             if partition.failed.is_none()
                 && std::mem::take(&mut partition.changed)
@@ -244,6 +249,19 @@ impl Store {
         tasks.into_iter().for_each(|task| self.syncer.submit(task));
         self.go_on();
         Ok(())
+    }
+
+    /// Moves aborted ranges that are too many for the memory into files that the checkpoint names.
+    fn write_aborted_runs(&mut self) {
+        let max = self.config.aborted_ranges_max;
+        let mut failures: Vec<(PartitionId, Arc<str>)> = Vec::new();
+        for (id, partition) in self.partitions.iter_mut().filter(|(_, partition)| partition.failed.is_none())
+        {
+            if let Err(error) = runs::write_overflow(partition, max) {
+                failures.push((*id, error.to_string().into()));
+            }
+        }
+        failures.iter().for_each(|(id, reason)| self.fail_partition(*id, reason));
     }
 
     /// Acts on the result of a task.
@@ -338,6 +356,7 @@ impl Store {
                 segment.remove(&self.files);
             }
         }
+        runs::remove(self.disk.as_ref(), &running.doomed_runs);
         for id in running.doomed {
             self.doomed.remove(&id);
             let directory = directory_of(id);

@@ -82,10 +82,16 @@ impl Store {
             // appends are faster than the checkpoint: what recovery must read stays bounded
             self.finish_checkpoint();
         }
-        if is_beyond(self, 1) && self.failed.is_none() {
+        if (is_beyond(self, 1) || self.has_many_aborted()) && self.failed.is_none() {
             self.try_checkpoint();
         }
         self.take_outcome()
+    }
+
+    /// Whether a partition has more aborted ranges in memory than it should: the next checkpoint writes them out.
+    fn has_many_aborted(&self) -> bool {
+        let max = self.config.aborted_ranges_max.saturating_mul(2);
+        self.partitions.values().any(|p| p.failed.is_none() && p.state.transactions.recent_len() > max)
     }
 
     /// What was done since the last time it was asked for.
@@ -387,6 +393,9 @@ fn show(partition: &mut Partition, prepared: Prepared) -> Result<bool, LogError>
         match change {
             Pending::Batch { header, at, .. } => {
                 segment.note(header.base_offset, at, header.max_timestamp, interval);
+                if header.is_transactional() {
+                    partition.shared.change().transactions.record(&header);
+                }
                 let newest = unseen.map_or(i64::MIN, |(_, _, newest)| newest).max(header.max_timestamp);
                 unseen = Some((at + header.total_bytes as u64, header.next_offset(), newest));
                 continue;
@@ -442,6 +451,7 @@ fn show_sealed(partition: &Partition, facts: &SealedFacts, next: &Arc<Segment>) 
 fn show_dropped(partition: &mut Partition, log_start: i64, bases: &[i64]) {
     let mut view = partition.shared.change();
     view.log_start = view.log_start.max(log_start);
+    view.transactions.trim_below(log_start);
     let gone = view.segments.iter().take_while(|shown| bases.contains(&shown.segment.base)).count();
     let gone: Vec<Arc<Segment>> = view.segments.drain(..gone).map(|shown| shown.segment).collect();
     drop(view);

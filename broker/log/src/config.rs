@@ -21,6 +21,9 @@ pub struct StoreConfig {
     /// Producers remembered per partition; beyond it plain producers that were silent longest are forgotten. Positioned producers
     /// are never forgotten.
     pub producers_max: usize,
+    /// Aborted transactions of a partition that are kept in memory; at a checkpoint more of them go to a file, and twice as many make
+    /// one due.
+    pub aborted_ranges_max: usize,
     /// Silence after which a plain producer is forgotten.
     pub producer_expiry_ms: i64,
     /// Bytes at the end of each active segment that are checked again after a crash, beyond those that the journal speaks of.
@@ -53,6 +56,7 @@ impl Default for StoreConfig {
             disk_headroom_bytes: 256 << 20,
             open_files_max: 1_024,
             producers_max: 10_000,
+            aborted_ranges_max: 4_096,
             producer_expiry_ms: 7 * 24 * 3_600_000,
             verify_bytes: 8 << 20,
             index_interval_bytes: 16 << 10,

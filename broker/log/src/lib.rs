@@ -37,12 +37,14 @@ mod reader;
 mod real;
 mod recover;
 mod retention;
+mod runs;
 pub mod sealed;
 mod segment;
 mod segments;
 mod settle;
 mod state;
 mod store;
+mod transactions;
 mod view;
 mod walk;
 mod writer;
@@ -57,6 +59,7 @@ pub use outcome::{
 pub use reader::{Reader, TimedOffset};
 pub use real::RealDisk;
 pub use store::Store;
+pub use transactions::AbortedRange;
 
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ impl Store {
     fn maintain_partition(&mut self, id: PartitionId, now_ms: i64) -> Result<(), LogError> {
         let (expiry_ms, limit) = (self.config.producer_expiry_ms, self.config.producers_max);
         let partition = self.partition_mut(id)?;
-        partition.state.producers.forget(now_ms.saturating_sub(expiry_ms), limit);
+        partition.state.forget_producers(now_ms.saturating_sub(expiry_ms), limit);
         let active = &partition.state.active;
         let is_old =
             active.bytes > 0 && now_ms.saturating_sub(active.opened_ms) >= partition.state.config.segment_ms;

@@ -57,6 +57,10 @@ pub enum Refusal {
     )]
     ProducerFenced { producer_id: i64, found: i16, current: i16 },
     #[error(
+        "producer {producer_id} sends epoch {found} while its transaction of epoch {open} is open here: end that one first"
+    )]
+    TransactionOpen { producer_id: i64, found: i16, open: i16 },
+    #[error(
         "producer {producer_id}: the log holds its positions up to {accepted_through}: send what is above"
     )]
     PartialDuplicate { producer_id: i64, accepted_through: i64 },
@@ -80,6 +84,7 @@ impl Refusal {
             Self::UnknownPartition(_) => ErrorCode::UnknownPartition,
             Self::SequenceGap { .. } => ErrorCode::SequenceGap,
             Self::ProducerFenced { .. } => ErrorCode::ProducerFenced,
+            Self::TransactionOpen { .. } => ErrorCode::TransactionState,
             Self::PartialDuplicate { .. } => ErrorCode::PartialDuplicate,
             Self::BatchTooLarge { .. } => ErrorCode::BatchTooLarge,
             Self::DiskFull { .. } => ErrorCode::DiskFull,
@@ -170,6 +175,8 @@ pub struct PartitionFacts {
     pub end: i64,
     /// Offset after the last record that is durable; readers see up to here.
     pub durable_end: i64,
+    /// First offset of the oldest transaction that is not decided, the durable end when there is none.
+    pub last_stable: i64,
     /// Bytes on this disk, the active segment included.
     pub bytes: u64,
     /// Segments on this disk, the active one included.

@@ -232,6 +232,7 @@ impl Partition {
             local_start: view.local_start(),
             end: self.state.end(),
             durable_end: view.end(),
+            last_stable: view.last_stable(),
             bytes: view.segments.iter().map(|shown| shown.bytes).sum(),
             segments: view.segments.len(),
             leader_epoch: self.state.epochs.newest(),

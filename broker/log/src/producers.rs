@@ -111,6 +111,9 @@ impl Producers {
             self.positioned.insert(header.producer_id, now);
             return;
         }
+        if header.is_control() {
+            return self.end_transaction(header, now_ms);
+        }
         if !is_numbered(header) {
             return;
         }
@@ -129,16 +132,28 @@ impl Producers {
         known.last.push_back(Numbered { base_sequence, last_sequence, base_offset, last_offset });
     }
 
+    /// A marker carries the epoch after the transaction: from here on its records are those of a former epoch.
+    fn end_transaction(&mut self, header: &BatchHeader, now_ms: i64) {
+        if let Some(known) = self.plain.get_mut(&header.producer_id)
+            && header.producer_epoch > known.epoch
+        {
+            (known.epoch, known.seen_ms) = (header.producer_epoch, now_ms);
+            known.last.clear();
+        }
+    }
+
     /// Forgets plain producers that were silent since `before_ms`, and the longest silent ones beyond `limit` producers in all.
-    pub(crate) fn forget(&mut self, before_ms: i64, limit: usize) {
-        self.plain.retain(|_, producer| producer.seen_ms >= before_ms);
+    /// None that has a transaction open: its next batch must follow the last one.
+    pub(crate) fn forget(&mut self, before_ms: i64, limit: usize, is_open: impl Fn(i64) -> bool) {
+        self.plain.retain(|id, producer| producer.seen_ms >= before_ms || is_open(*id));
         let excess = (self.plain.len() + self.positioned.len()).saturating_sub(limit).min(self.plain.len());
         if excess == 0 {
             return;
         }
-        let mut by_silence: Vec<(i64, i64)> = self.plain.iter().map(|(id, p)| (p.seen_ms, *id)).collect();
+        let mut by_silence: Vec<(i64, i64)> =
+            self.plain.iter().filter(|(id, _)| !is_open(**id)).map(|(id, p)| (p.seen_ms, *id)).collect();
         by_silence.sort_unstable();
-        for (_, id) in &by_silence[..excess] {
+        for (_, id) in by_silence.iter().take(excess) {
             self.plain.remove(id);
         }
     }

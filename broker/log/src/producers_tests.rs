@@ -92,11 +92,11 @@ fn silent_plain_producers_are_forgotten_and_positioned_ones_never() {
         producers.record(&header, None, id);
     }
     producers.record(&plain(0, -1, 1, 11), Some(range(1, 1)), 0);
-    producers.forget(3, 100);
+    producers.forget(3, 100, |_| false);
     assert_eq!(producers.len(), 8);
-    producers.forget(3, 3);
+    producers.forget(3, 3, |_| false);
     assert_eq!(producers.plain.keys().copied().collect::<Vec<_>>(), [8, 9]);
-    producers.forget(i64::MAX, 0);
+    producers.forget(i64::MAX, 0, |_| false);
     assert_eq!((producers.len(), producers.last_position(7)), (1, Some(1)));
 }
 

@@ -12,6 +12,7 @@ use crate::disk::{Context as _, DiskFile, read_exact};
 use crate::index::{GrowingIndex, SparseIndex};
 use crate::partition::Partition;
 use crate::recover::Replayed;
+use crate::runs::{RUN_SUFFIX, run_of};
 use crate::sealed::UNFINISHED;
 use crate::segment::{
     Files, INDEX_SUFFIX, LOG_SUFFIX, Name, Segment, directory_of, log_path, name_of, name_of_facts, path_of,
@@ -61,6 +62,7 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
         unknown: BTreeSet::new(),
         truncated_bytes: 0,
     };
+    let damage = damage.or_else(|| work.missing_run(&names));
     let damage = match damage {
         Some(damage) => Some(damage),
         None => work.check()?,
@@ -93,6 +95,17 @@ impl Work<'_> {
     fn belongs(&self, name: Name) -> bool {
         name == (self.state.active.base, 0)
             || self.state.sealed.iter().any(|facts| name_of_facts(facts) == name)
+    }
+
+    /// A file of aborted ranges that the state names and that is gone.
+    fn missing_run(&self, names: &[crate::disk::Entry]) -> Option<String> {
+        let there: BTreeSet<i64> =
+            names.iter().filter_map(|entry| run_of(&entry.name)).collect();
+        let missing =
+            self.state.transactions.all_runs().iter().find(|run| !there.contains(&run.first_marker));
+        missing.map(|run| {
+            format!("the file of aborted transactions {}{RUN_SUFFIX} is missing", run.first_marker)
+        })
     }
 
     /// Whether what the state says is on the disk; what is not, if it is not.
@@ -225,10 +238,13 @@ impl Work<'_> {
         let directory = directory_of(self.state.id);
         for name in names {
             let (log, index) = (name_of(&name, LOG_SUFFIX), name_of(&name, INDEX_SUFFIX));
+            let named = |run: &i64| self.state.transactions.all_runs().iter().any(|r| r.first_marker == *run);
+            let is_stray_run = run_of(&name).is_some_and(|run| !named(&run));
             if let Some(unknown) = log.or(index).filter(|found| !self.belongs(*found)) {
                 self.unknown.insert(unknown);
             } else if index.is_some_and(|(base, _)| self.old_indexes.contains(&base))
                 || name.ends_with(UNFINISHED)
+                || is_stray_run
             {
                 let path = directory.join(name);
                 self.how.files.disk.remove(&path).context("cannot remove", &path)?;
@@ -281,7 +297,8 @@ impl Work<'_> {
             state.sealed.iter().map(|facts| Shown::sealed(Segment::named(id, name_of_facts(facts)), facts));
         let mut segments: Vec<Shown> = sealed.collect();
         segments.push(Shown::active(active.clone(), &shown));
-        let shared = Shared::new(id, how.files.clone(), state.log_start, segments);
+        let shared =
+            Shared::new(id, how.files.clone(), state.log_start, segments, state.transactions.clone());
         let report = Recovered {
             id,
             config: state.config,

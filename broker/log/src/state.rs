@@ -12,9 +12,11 @@ use crate::clean::Cleaned;
 use crate::codec::{Decoder, put_partition, put_text};
 use crate::epochs::Epochs;
 use crate::producers::Producers;
-use crate::{Compaction, PartitionConfig, SealedFacts};
+use crate::transactions::{Standing, Transactions};
+use crate::{Compaction, Outcome, PartitionConfig, Refusal, SealedFacts};
 
-/// Version of what is stored: 2 has settings of compaction, generations of segments and how far the cleaner has come.
+/// Version of what is stored: 2 has settings of compaction, generations of segments, how far the cleaner has come, and
+/// transactions.
 pub(crate) const VERSION: u8 = 2;
 
 /// The segment that is appended to.
@@ -51,6 +53,7 @@ pub(crate) struct PartitionState {
     pub(crate) log_start: i64,
     pub(crate) epochs: Epochs,
     pub(crate) producers: Producers,
+    pub(crate) transactions: Transactions,
     /// Oldest first.
     pub(crate) sealed: Vec<SealedFacts>,
     pub(crate) active: Active,
@@ -68,6 +71,7 @@ impl PartitionState {
             log_start: 0,
             epochs: Epochs::default(),
             producers: Producers::default(),
+            transactions: Transactions::default(),
             sealed: Vec::new(),
             active: Active::empty(0),
             cleaned: Cleaned::default(),
@@ -94,6 +98,31 @@ impl PartitionState {
         self.active.end = header.next_offset();
         self.active.max_timestamp_ms = self.active.max_timestamp_ms.max(header.max_timestamp);
         self.producers.record(header, position, now_ms);
+        self.transactions.record(header);
+    }
+
+    /// What the batch is to this partition: `None` when it is news.
+    pub(crate) fn check(
+        &self,
+        header: &BatchHeader,
+        position: Option<PositionRange>,
+    ) -> Result<Option<Outcome>, Refusal> {
+        if !header.is_control()
+            && let Some(duplicate) = self.producers.check(header, position)?
+        {
+            return Ok(Some(duplicate));
+        }
+        Ok(match self.transactions.check(header)? {
+            Standing::News => None,
+            // what it would say is said by what is here, which must be durable before it is acknowledged
+            Standing::Ended => Some(Outcome::Duplicate { base_offset: -1, last_offset: self.end() - 1 }),
+        })
+    }
+
+    /// Forgets silent producers, except those that have a transaction open.
+    pub(crate) fn forget_producers(&mut self, before_ms: i64, limit: usize) {
+        let Self { producers, transactions, .. } = self;
+        producers.forget(before_ms, limit, |producer_id| transactions.is_open(producer_id));
     }
 
     /// Closes the active segment; `None` when it is empty.
@@ -117,6 +146,7 @@ impl PartitionState {
     pub(crate) fn set_log_start(&mut self, offset: i64) -> Vec<i64> {
         self.log_start = self.log_start.max(offset);
         self.epochs.trim_below(self.log_start);
+        self.transactions.trim_below(self.log_start);
         self.evict(self.log_start)
     }
 
@@ -148,6 +178,7 @@ impl PartitionState {
         self.epochs.encode(&mut out);
         self.producers.encode(&mut out);
         self.cleaned.encode(&mut out);
+        self.transactions.encode(&mut out);
         out
     }
 
@@ -168,11 +199,28 @@ impl PartitionState {
         let sealed = (0..from.u32()?).map(|_| decode_segment(from, version)).collect::<Result<_, _>>()?;
         let (epochs, producers) = (Epochs::decode(from)?, Producers::decode(from)?);
         let cleaned = if version >= 2 { Cleaned::decode(from)? } else { Cleaned::default() };
+        // written before there were transactions
+        let transactions = match from.is_empty() {
+            true => Transactions::default(),
+            false => Transactions::decode(from)?,
+        };
         if !from.is_empty() {
             return Err(EnvelopeError::Payload("bytes follow the partition's state".into()));
         }
         let quarantined = is_quarantined.then_some(reason);
-        Ok(Self { id, config, log_start, epochs, producers, sealed, active, cleaned, frame, quarantined })
+        Ok(Self {
+            id,
+            config,
+            log_start,
+            epochs,
+            producers,
+            transactions,
+            sealed,
+            active,
+            cleaned,
+            frame,
+            quarantined,
+        })
     }
 }
 

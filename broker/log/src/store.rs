@@ -15,6 +15,7 @@ use crate::journal::Journal;
 use crate::partition::{Partition, Pending, is_full};
 use crate::segment::{Files, Segment, directory_of};
 use crate::state::PartitionState;
+use crate::transactions::Transactions;
 use crate::view::{Shared, Shown};
 use crate::writer::FrameWriter;
 use crate::{
@@ -167,7 +168,7 @@ impl Store {
         active.create(&self.files)?;
         let state = PartitionState::new(id, config, 0);
         let shown = Shown::active(active.clone(), &state.active);
-        let shared = Shared::new(id, self.files.clone(), 0, vec![shown]);
+        let shared = Shared::new(id, self.files.clone(), 0, vec![shown], Transactions::default());
         let mut partition = Partition::new(state, shared, active);
         partition.created_after = Some(self.journal.last_frame());
         partition.names_dirty = true;
@@ -248,7 +249,7 @@ impl Store {
         if bytes > limit {
             return Err(Refusal::BatchTooLarge { bytes, limit });
         }
-        if let Some(duplicate) = partition.state.producers.check(&append.header, append.position)? {
+        if let Some(duplicate) = partition.state.check(&append.header, append.position)? {
             return Ok(duplicate);
         }
         self.make_room(id, bytes)?;
@@ -262,7 +263,7 @@ impl Store {
         let limit = self.config.producers_max;
         if partition.state.producers.len() > limit {
             // an eighth at once, so that the search is rare
-            partition.state.producers.forget(i64::MIN, limit - limit / 8);
+            partition.state.forget_producers(i64::MIN, limit - limit / 8);
         }
         partition.pending.push(Pending::Batch { header, at, bytes: append.bytes });
         partition.pending_bytes += bytes;

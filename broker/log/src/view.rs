@@ -9,6 +9,7 @@ use sunseo_proto::PartitionId;
 use crate::SealedFacts;
 use crate::segment::{Files, Segment};
 use crate::state::Active;
+use crate::transactions::Transactions;
 
 /// A segment and its durable part.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct View {
     /// Oldest first, contiguous; the last one is the active one. Never empty.
     pub(crate) segments: Vec<Shown>,
     pub(crate) deleted: bool,
+    /// Of what is shown.
+    pub(crate) transactions: Transactions,
 }
 
 impl View {
@@ -57,6 +60,12 @@ impl View {
 
     pub(crate) fn end(&self) -> i64 {
         self.segments.last().map_or(0, |last| last.end)
+    }
+
+    /// Readers of committed records see what is below.
+    pub(crate) fn last_stable(&self) -> i64 {
+        let end = self.end();
+        self.transactions.first_undecided().map_or(end, |first| first.min(end))
     }
 
     /// The segment that holds `offset`, or the last one for the end.
@@ -75,9 +84,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(id: PartitionId, files: Arc<Files>, log_start: i64, segments: Vec<Shown>) -> Arc<Self> {
+    pub(crate) fn new(
+        id: PartitionId,
+        files: Arc<Files>,
+        log_start: i64,
+        segments: Vec<Shown>,
+        transactions: Transactions,
+    ) -> Arc<Self> {
         debug_assert!(!segments.is_empty(), "there is always an active segment");
-        Arc::new(Self { id, files, view: RwLock::new(View { log_start, segments, deleted: false }) })
+        let view = View { log_start, segments, deleted: false, transactions };
+        Arc::new(Self { id, files, view: RwLock::new(view) })
     }
 
     pub(crate) fn look(&self) -> RwLockReadGuard<'_, View> {

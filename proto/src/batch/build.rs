@@ -63,6 +63,13 @@ impl BatchBuilder {
         self
     }
 
+    /// Attributes that only the broker sets.
+    #[must_use]
+    pub(super) fn with_attributes(mut self, attributes: i16) -> Self {
+        self.attributes |= attributes;
+        self
+    }
+
     /// The source positions this batch covers; needs [`producer`](Self::producer) and must be set before the first push.
     #[must_use]
     pub fn position(mut self, range: PositionRange) -> Self {

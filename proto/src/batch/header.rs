@@ -15,6 +15,8 @@ pub(super) const TRANSACTIONAL: i16 = 1 << 4;
 pub(super) const CONTROL: i16 = 1 << 5;
 /// The base timestamp is the time from which on the batch's tombstones may go (KIP-534).
 pub(super) const DELETE_HORIZON: i16 = 1 << 6;
+/// Of a control batch: it takes a transaction back. Kafka leaves bits 7 to 15 unused.
+pub(super) const ABORT: i16 = 1 << 9;
 
 /// The header as values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +141,12 @@ impl BatchHeader {
     #[must_use]
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL != 0
+    }
+
+    /// Whether it is the marker of an aborted transaction.
+    #[must_use]
+    pub fn is_abort(&self) -> bool {
+        self.is_control() && self.attributes & ABORT != 0
     }
 
     /// Whether the first record carries the source positions of the batch ([`crate::position`]).

@@ -17,6 +17,7 @@ mod build;
 mod compress;
 mod header;
 mod inspect;
+mod marker;
 mod read;
 mod rebuild;
 
@@ -24,6 +25,7 @@ pub use build::BatchBuilder;
 pub use compress::Compression;
 pub use header::{BatchHeader, HEADER_BYTES, stamp};
 pub use inspect::{Inspection, inspect};
+pub use marker::{Ending, end_marker};
 pub use read::{batches, position_of, records, validate};
 pub use rebuild::{gap, rebuild};
 

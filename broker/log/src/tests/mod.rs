@@ -10,6 +10,7 @@ mod power;
 mod read;
 mod real;
 mod tier;
+mod transactions;
 
 use std::sync::Arc;
 
