@@ -20,9 +20,11 @@ use crate::internal::SharedInternalLog;
 use crate::local_log::LocalLog;
 use crate::log_thread::{LogThread, LogThreadConfig, Owner};
 use crate::metadata::{LocalMetadataLog, Metadata, MetadataConfig, State};
-use crate::node::Node;
+use crate::node::{Folds, Node};
 use crate::reads::Reads;
 use crate::tier_host::NodeTierHost;
+use crate::txn::outcome::LocalOutcomes;
+use crate::txn::{Registry, Transactions};
 use crate::{BrokerConfig, BrokerHandle, properties};
 
 /// Folder of offloaded segments when no other place is configured, inside the data directory.
@@ -96,7 +98,8 @@ impl Broker {
             Metadata::start(metadata_log, Arc::clone(&internal), metadata_config, Arc::clone(&clock)).await?;
         let cluster_id = metadata.image().cluster_id().to_owned();
         log.call(move |owner| properties::join(owner.disk().as_ref(), node_id, &cluster_id)).await??;
-        settle(&log, &metadata).await?;
+        let registry = Arc::new(Registry::default());
+        settle(&log, &metadata, Arc::clone(&registry)).await?;
         let partitions = Arc::clone(log.partitions());
         let high_watermarks =
             HighWatermarks::new(move |id| partitions.get(id).and_then(|found| found.readable_end().ok()));
@@ -108,6 +111,20 @@ impl Broker {
             clock.now_ms(),
         )
         .await?;
+        let outcomes = LocalOutcomes {
+            log: log.clone(),
+            metadata: metadata.clone(),
+            groups: coordinator.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let transactions = Transactions::start(
+            Arc::clone(&internal),
+            registry,
+            Arc::new(outcomes),
+            config.transactions,
+            Arc::clone(&clock),
+        )
+        .await?;
         let reads = Reads::default();
         let host =
             NodeTierHost { log: log.clone(), internal, metadata: metadata.clone(), reads: reads.clone() };
@@ -115,7 +132,7 @@ impl Broker {
         reads.set_tier(Some(tier));
         let upkeep =
             tokio::spawn(upkeep(log.clone(), Duration::from_millis(config.maintenance_interval_ms.max(1))));
-        let node = Node::new(config.limits, clock, log, reads, metadata, coordinator);
+        let node = Node::new(config.limits, clock, log, reads, Folds { metadata, coordinator, transactions });
         Ok(Self { node: Arc::new(node), upkeep, stopped: false })
     }
 
@@ -166,6 +183,7 @@ async fn stop_folds(node: &Node) {
         tier.shutdown().await;
         node.reads.set_tier(None);
     }
+    node.transactions.stop().await;
     node.coordinator.stop().await;
     node.metadata.stop().await;
 }
@@ -182,7 +200,7 @@ fn object_store(config: &BrokerConfig) -> Result<ObjectStoreHandle> {
 }
 
 /// Makes the partitions of this node those that the metadata name: the disk may be behind or ahead by what a crash cut short.
-async fn settle(log: &LogThread, metadata: &Metadata) -> Result<()> {
+async fn settle(log: &LogThread, metadata: &Metadata, transactions: Arc<Registry>) -> Result<()> {
     let image = metadata.image();
     let (node_id, leader_epoch) = (metadata.node_id(), metadata.leader_epoch());
     let epochs = {
@@ -191,6 +209,7 @@ async fn settle(log: &LogThread, metadata: &Metadata) -> Result<()> {
     };
     log.commit(None, move |owner| {
         owner.set_producer_epochs(epochs);
+        owner.set_transactions(transactions);
         owner.set_leader_epoch(leader_epoch)?;
         open_partitions(owner, &image, node_id)
     })

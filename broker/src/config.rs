@@ -28,6 +28,7 @@ pub struct BrokerConfig {
     pub metadata_snapshot_commands: u64,
     pub limits: Limits,
     pub groups: GroupConfig,
+    pub transactions: TransactionConfig,
     pub tier: TierConfig,
     /// Time between two rounds of retention, segment roll by age and checkpoints.
     pub maintenance_interval_ms: u64,
@@ -117,6 +118,36 @@ impl Default for GroupConfig {
     }
 }
 
+/// Transactions.
+#[derive(Clone, Debug)]
+pub struct TransactionConfig {
+    /// Time after which an open transaction is aborted, of a producer that names none.
+    pub timeout_ms: u32,
+    /// Longest time a producer may ask for: so long readers of committed records wait for one that is gone.
+    pub timeout_ms_max: u32,
+    /// Silence after which a transactional id is forgotten.
+    pub id_expiry_ms: i64,
+    /// Transactional ids of one of the partitions of `__transactions`.
+    pub ids_max: usize,
+    /// Partitions of one transaction.
+    pub partitions_max: usize,
+    /// Records of a partition of `__transactions` after which its state is written anew and what lies before it is dropped.
+    pub snapshot_records: u64,
+}
+
+impl Default for TransactionConfig {
+    fn default() -> Self {
+        Self {
+            timeout_ms: 60_000,
+            timeout_ms_max: 900_000,
+            id_expiry_ms: 7 * 24 * 3_600_000,
+            ids_max: 25_000,
+            partitions_max: 10_000,
+            snapshot_records: 100_000,
+        }
+    }
+}
+
 /// What a message must hold beside the largest record batch a topic may allow.
 const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 
@@ -173,6 +204,7 @@ impl BrokerConfig {
             metadata_snapshot_commands: 1_000,
             limits: Limits::default(),
             groups: GroupConfig::default(),
+            transactions: TransactionConfig::default(),
             tier: TierConfig::default(),
             maintenance_interval_ms: 1_000,
         }

@@ -26,8 +26,9 @@ mod queue;
 mod reads;
 mod registry;
 mod tier_host;
+mod txn;
 mod waiters;
 
 pub use broker::Broker;
-pub use config::{BrokerConfig, GroupConfig, Limits};
+pub use config::{BrokerConfig, GroupConfig, Limits, TransactionConfig};
 pub use handle::BrokerHandle;

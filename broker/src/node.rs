@@ -15,6 +15,7 @@ use crate::log_thread::LogThread;
 use crate::metadata::Metadata;
 use crate::partition::Partition;
 use crate::reads::Reads;
+use crate::txn::Transactions;
 
 /// A running node's parts.
 pub(crate) struct Node {
@@ -24,8 +25,17 @@ pub(crate) struct Node {
     pub(crate) reads: Reads,
     pub(crate) metadata: Metadata,
     pub(crate) coordinator: Coordinator,
+    pub(crate) transactions: Transactions,
     network: Arc<Gate>,
     internal: Arc<Gate>,
+}
+
+/// What is folded out of internal partitions.
+#[derive(Debug)]
+pub(crate) struct Folds {
+    pub(crate) metadata: Metadata,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) transactions: Transactions,
 }
 
 impl fmt::Debug for Node {
@@ -40,12 +50,12 @@ impl Node {
         clock: Arc<dyn Clock>,
         log: LogThread,
         reads: Reads,
-        metadata: Metadata,
-        coordinator: Coordinator,
+        folds: Folds,
     ) -> Self {
+        let Folds { metadata, coordinator, transactions } = folds;
         let network = Gate::new(limits.produce_bytes_in_flight_max);
         let internal = Gate::new(limits.internal_produce_bytes_in_flight_max);
-        Self { limits, clock, log, reads, metadata, coordinator, network, internal }
+        Self { limits, clock, log, reads, metadata, coordinator, transactions, network, internal }
     }
 
     pub(crate) fn gate(&self, origin: Origin) -> &Arc<Gate> {

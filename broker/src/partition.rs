@@ -57,6 +57,13 @@ impl Partition {
         if end >= 0 { Ok(end) } else { Err(self.not_leader()) }
     }
 
+    /// Below it every transaction is decided; never above the high watermark.
+    pub(crate) fn last_stable(&self) -> Result<i64> {
+        // first: what is decided in between is then below the high watermark
+        let stable = self.reader.last_stable();
+        Ok(self.readable_end()?.min(stable))
+    }
+
     pub(crate) fn leader_epoch(&self) -> i32 {
         self.leader_epoch.load(Ordering::Acquire)
     }
@@ -184,8 +191,8 @@ pub(crate) struct Owned {
     pub(crate) shared: Arc<Partition>,
     replica: Replica,
     waiting: HashMap<Token, Waiting>,
-    /// End offset and bytes of batches above the high watermark.
-    uncommitted: VecDeque<(i64, u64)>,
+    /// End offset and bytes of batches above the high watermark, and whether it is a marker.
+    uncommitted: VecDeque<(i64, u64, bool)>,
 }
 
 /// Does the one thing that needs the store.
@@ -236,7 +243,8 @@ impl Owned {
                     match append(leader_epoch, batch) {
                         Ok(appended) => {
                             let waiting = Waiting { slot, appended };
-                            self.took(token, waiting, batch.bytes.len(), now_ms, &mut done);
+                            let size = (batch.bytes.len(), batch.header.is_control());
+                            self.took(token, waiting, size, now_ms, &mut done);
                         }
                         Err(refused) => {
                             let effects = self.replica.step(Event::Rejected { token }, now_ms);
@@ -256,10 +264,17 @@ impl Owned {
         done
     }
 
-    fn took(&mut self, token: Token, waiting: Waiting, bytes: usize, now_ms: i64, done: &mut Done) {
+    fn took(
+        &mut self,
+        token: Token,
+        waiting: Waiting,
+        (bytes, is_marker): (usize, bool),
+        now_ms: i64,
+        done: &mut Done,
+    ) {
         let Appended { last_offset, duplicate, .. } = waiting.appended;
         if !duplicate {
-            self.uncommitted.push_back((last_offset + 1, bytes as u64));
+            self.uncommitted.push_back((last_offset + 1, bytes as u64, is_marker));
         }
         self.waiting.insert(token, waiting);
         let effects = self.replica.step(Event::Appended { token, last_offset }, now_ms);
@@ -298,7 +313,7 @@ impl Owned {
     fn perform(&mut self, effects: Vec<Effect>, done: &mut Done) {
         for effect in effects {
             match effect {
-                Effect::AdvanceHighWatermark { to } => done.committed_bytes += self.commit_below(to),
+                Effect::AdvanceHighWatermark { to } => self.commit_below(to, done),
                 Effect::Acknowledge { token } => {
                     // readers see the record before its producer knows
                     self.publish();
@@ -324,12 +339,12 @@ impl Owned {
         self.shared.leader_epoch.store(self.replica.leader_epoch().unwrap_or(-1), Ordering::Release);
     }
 
-    fn commit_below(&mut self, to: i64) -> u64 {
-        let mut bytes = 0;
-        while let Some((_, more)) = self.uncommitted.pop_front_if(|(end, _)| *end <= to) {
-            bytes += more;
+    fn commit_below(&mut self, to: i64, done: &mut Done) {
+        while let Some((_, more, is_marker)) = self.uncommitted.pop_front_if(|(end, ..)| *end <= to) {
+            done.committed_bytes += more;
+            // whatever it decided may be read now, and was counted long ago
+            done.changed |= is_marker;
         }
-        bytes
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use sunseo_log::LogError;
+use sunseo_proto::batch::BatchHeader;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_tier::Tier;
 
@@ -67,7 +68,7 @@ impl Reads {
         if let Some(tier) = self.tier()
             && let Some(bytes) = Box::pin(tier.read(partition.id, *offset, *max_bytes)).await?
         {
-            return Ok(bytes);
+            return Ok(below(bytes, wanted.until));
         }
         // put back just now, or the log start was raised
         let read = Self::read_local(vec![wanted.clone()], *max_bytes).await?.pop();
@@ -102,6 +103,20 @@ impl Reads {
         let task = tokio::task::spawn_blocking(read_all);
         task.await.map_err(|error| Error::internal(format!("a read of the log did not end well: {error}")))
     }
+}
+
+/// The batches that lie below an offset, which is the beginning of a batch: the object store knows no end.
+fn below(bytes: Bytes, until: i64) -> Bytes {
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..)
+        && let Ok(header) = BatchHeader::parse(rest)
+    {
+        if header.base_offset >= until {
+            return bytes.slice(..at);
+        }
+        at += header.total_bytes;
+    }
+    bytes
 }
 
 pub(crate) fn out_of_range(partition: &Partition, offset: i64, start: i64, end: i64) -> Error {

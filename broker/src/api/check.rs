@@ -51,10 +51,9 @@ fn check_batch(bytes: Bytes, max_batch_bytes: usize) -> Result<CheckedBatch> {
         let message = "the batch is a control batch, which only the broker writes: clear attribute bit 5";
         return Err(Error::new(ErrorCode::InvalidArgument, message));
     }
-    if header.is_transactional() {
-        let message =
-            "transactions are not supported by this version: send the batch without attribute bit 4";
-        return Err(Error::new(ErrorCode::Unsupported, message));
+    if header.is_transactional() && !header.is_sequenced() {
+        let message = "the batch is transactional and has no producer id, or carries a position: send a producer id, epoch and sequence";
+        return Err(Error::new(ErrorCode::InvalidArgument, message));
     }
     if header.is_sequenced() && (header.producer_epoch < 0 || header.base_sequence < 0) {
         let message = format!(
@@ -220,7 +219,7 @@ mod tests {
 
     #[test]
     fn each_bad_batch_has_one_clear_refusal() {
-        use ErrorCode::{BatchTooLarge, CorruptBatch, InvalidArgument, Unsupported};
+        use ErrorCode::{BatchTooLarge, CorruptBatch, InvalidArgument};
         let mut damaged = good().to_vec();
         *damaged.last_mut().expect("not empty") ^= 1;
         let mut moved = good().to_vec();
@@ -235,7 +234,7 @@ mod tests {
             ("two batches", [good(), good()].concat().into(), CorruptBatch),
             ("base offset", moved.into(), InvalidArgument),
             ("control", with_attribute(1 << 5), InvalidArgument),
-            ("transactional", with_attribute(1 << 4), Unsupported),
+            ("transactional without a producer", with_attribute(1 << 4), InvalidArgument),
             ("codec without its block", with_attribute(4), CorruptBatch),
             ("reserved header", batch_of(&[reserved]), InvalidArgument),
             ("newest record later than said", with_max_timestamp(NOW_MS - 1), InvalidArgument),

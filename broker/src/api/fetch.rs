@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sunseo_log::LogError;
+use sunseo_log::{AbortedRange, LogError};
 use sunseo_proto::batch::{self, BatchHeader};
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, v1};
@@ -103,8 +103,12 @@ impl Node {
 
     async fn gather(&self, request: &v1::FetchRequest, total_bytes: usize) -> Gathered {
         let image = self.metadata.image();
-        let mut answers: Vec<Answer> =
-            request.partitions.iter().enumerate().map(|(at, asked)| self.begin(&image, at, asked)).collect();
+        let mut answers: Vec<Answer> = request
+            .partitions
+            .iter()
+            .enumerate()
+            .map(|(at, asked)| self.begin(&image, at, asked, request.isolation()))
+            .collect();
         let mut left = total_bytes;
         let (mut bytes, mut full) = (0, false);
         let mut at = 0;
@@ -124,7 +128,9 @@ impl Node {
                     Ok(read) => {
                         // a read ends early at the end of a segment and where its bytes are used up
                         let until = answer.wanted.as_ref().map(|wanted| wanted.until);
-                        full |= end_of(&read) < until;
+                        let end = end_of(&read);
+                        full |= end < until;
+                        answer.result.next_offset = end.unwrap_or(answer.fetch_offset);
                         bytes += read.len();
                         left = left.saturating_sub(read.len());
                         answer.result.batches = read;
@@ -133,6 +139,9 @@ impl Node {
                 }
             }
             at = to;
+        }
+        if request.isolation() == v1::Isolation::ReadCommitted {
+            find_aborted(&mut answers).await;
         }
         let refused = answers.iter().any(|answer| answer.result.error.is_some());
         Gathered { answers, bytes, refused, full: full && bytes > 0 }
@@ -166,7 +175,13 @@ impl Node {
     }
 
     /// What is known of a partition before anything is read.
-    fn begin(&self, image: &State, index: usize, asked: &v1::FetchPartition) -> Answer {
+    fn begin(
+        &self,
+        image: &State,
+        index: usize,
+        asked: &v1::FetchPartition,
+        isolation: v1::Isolation,
+    ) -> Answer {
         let mut answer = Answer {
             result: v1::FetchResult {
                 topic: asked.topic.clone(),
@@ -174,12 +189,14 @@ impl Node {
                 high_watermark: -1,
                 log_start_offset: -1,
                 leader_epoch: -1,
+                last_stable_offset: -1,
+                next_offset: asked.fetch_offset,
                 ..Default::default()
             },
             wanted: None,
             fetch_offset: asked.fetch_offset,
         };
-        match self.locate(image, asked, &mut answer.result) {
+        match self.locate(image, asked, isolation, &mut answer.result) {
             Ok(wanted) => answer.wanted = wanted,
             Err(error) => answer.result.error = Some(within(error, index).into()),
         }
@@ -190,6 +207,7 @@ impl Node {
         &self,
         image: &State,
         asked: &v1::FetchPartition,
+        isolation: v1::Isolation,
         result: &mut v1::FetchResult,
     ) -> Result<Option<Wanted>> {
         let id = image.topic_as(&asked.topic, &asked.topic_id)?.partition(asked.partition)?;
@@ -197,6 +215,7 @@ impl Node {
         let until = partition.readable_end()?;
         let start = partition.reader.log_start();
         (result.high_watermark, result.log_start_offset) = (until, start);
+        result.last_stable_offset = partition.last_stable()?;
         result.leader_epoch = partition.leader_epoch();
         check_epoch(asked.current_leader_epoch, result.leader_epoch)?;
         if asked.fetch_offset < start || asked.fetch_offset > until {
@@ -205,6 +224,10 @@ impl Node {
         let max_bytes = match asked.max_bytes {
             0 => PARTITION_BYTES_DEFAULT,
             bytes => bytes as usize,
+        };
+        let until = match isolation {
+            v1::Isolation::ReadCommitted => result.last_stable_offset,
+            v1::Isolation::ReadUncommitted => until,
         };
         let wanted = Wanted { partition, offset: asked.fetch_offset, until, max_bytes };
         Ok((asked.fetch_offset < until).then_some(wanted))
@@ -246,11 +269,58 @@ fn check_epoch(theirs: i32, ours: i32) -> Result<()> {
     Err(Error::new(code, message).at("current_leader_epoch"))
 }
 
+/// Names the aborted transactions in what was read.
+async fn find_aborted(answers: &mut [Answer]) {
+    for answer in answers.iter_mut().filter(|answer| !answer.result.batches.is_empty()) {
+        let Some(Wanted { partition, .. }) = &answer.wanted else { continue };
+        // the first batch may begin below the offset
+        let first = BatchHeader::parse(&answer.result.batches).map_or(answer.fetch_offset, |h| h.base_offset);
+        let until = answer.result.next_offset;
+        let found = match partition.reader.aborted_in_memory(first, until) {
+            Some(found) => Ok(found),
+            None => {
+                let reader = partition.reader.clone();
+                let task =
+                    tokio::task::spawn_blocking(move || reader.aborted(first, until).map_err(Error::from));
+                task.await.unwrap_or_else(|error| {
+                    Err(Error::internal(format!("a look for aborted transactions: {error}")))
+                })
+            }
+        };
+        match found {
+            Ok(found) => answer.result.aborted = found.into_iter().map(wire).collect(),
+            Err(error) => {
+                // what cannot be told from what was taken back must not be handed out
+                (answer.result.batches, answer.result.next_offset) = (Bytes::new(), answer.fetch_offset);
+                answer.result.error = Some(error.into());
+            }
+        }
+    }
+}
+
+fn wire(range: AbortedRange) -> v1::AbortedTransaction {
+    let AbortedRange { producer_id, first_offset, last_offset } = range;
+    v1::AbortedTransaction { producer_id, first_offset, last_offset }
+}
+
+/// Whether a batch holds nothing for readers of plain records.
+fn is_void(header: &BatchHeader, aborted: &[v1::AbortedTransaction]) -> bool {
+    let holds = |range: &v1::AbortedTransaction| {
+        range.producer_id == header.producer_id
+            && (range.first_offset..=range.last_offset).contains(&header.base_offset)
+    };
+    header.is_control() || (header.is_transactional() && aborted.iter().any(holds))
+}
+
 /// Batches to plain records, from the offset that was asked for, at least one in all and never more than fit into a message.
 fn as_records(answer: &mut Answer, left: &mut usize) {
     let batches = std::mem::take(&mut answer.result.batches);
+    let aborted = std::mem::take(&mut answer.result.aborted);
     for batch in batch::batches(batches) {
-        let records = batch.and_then(|(_, batch)| batch::records(&batch));
+        let records = batch.and_then(|(header, batch)| match is_void(&header, &aborted) {
+            true => Ok(Vec::new()),
+            false => batch::records(&batch),
+        });
         let records = match records {
             Ok(records) => records,
             Err(error) => {
@@ -262,7 +332,7 @@ fn as_records(answer: &mut Answer, left: &mut usize) {
             let record = plain(record);
             let bytes = prost::Message::encoded_len(&record) + 8;
             if bytes > *left {
-                *left = 0;
+                (*left, answer.result.next_offset) = (0, record.offset);
                 return;
             }
             *left -= bytes;

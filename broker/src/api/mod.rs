@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod delete_records;
 mod describe;
 pub(crate) mod fetch;
+mod join;
 mod offsets;
 pub(crate) mod produce;
 mod tier;

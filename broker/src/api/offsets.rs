@@ -11,7 +11,7 @@ use crate::metadata::State;
 use crate::node::Node;
 use crate::reads::Wanted;
 
-/// The end: the high watermark.
+/// The end: the high watermark, or the last stable offset.
 const END: i64 = -1;
 /// The start of the log.
 const START: i64 = -2;
@@ -26,7 +26,7 @@ impl Node {
         request: v1::ListOffsetsRequest,
     ) -> Result<v1::ListOffsetsResponse> {
         check_partitions(request.partitions.len(), self.limits.request_partitions_max)?;
-        let image = self.metadata.image();
+        let (image, isolation) = (self.metadata.image(), request.isolation());
         let mut results = Vec::with_capacity(request.partitions.len());
         for (index, asked) in request.partitions.into_iter().enumerate() {
             let mut result = v1::ListOffsetsResult {
@@ -36,7 +36,7 @@ impl Node {
                 partition: asked.partition,
                 ..Default::default()
             };
-            if let Err(error) = self.find_offset(&image, &asked, &mut result).await {
+            if let Err(error) = self.find_offset(&image, &asked, isolation, &mut result).await {
                 result.error = Some(within(error, index).into());
             }
             result.topic = asked.topic;
@@ -49,11 +49,15 @@ impl Node {
         &self,
         image: &State,
         asked: &v1::ListOffsetsPartition,
+        isolation: v1::Isolation,
         result: &mut v1::ListOffsetsResult,
     ) -> Result<()> {
         let partition =
             self.partition(image.topic_as(&asked.topic, &asked.topic_id)?.partition(asked.partition)?)?;
-        let until = partition.readable_end()?;
+        let until = match isolation {
+            v1::Isolation::ReadCommitted => partition.last_stable()?,
+            v1::Isolation::ReadUncommitted => partition.readable_end()?,
+        };
         result.leader_epoch = partition.leader_epoch();
         match asked.timestamp_ms {
             END => result.offset = until,
@@ -134,6 +138,17 @@ impl Node {
         &self,
         request: v1::InitProducerRequest,
     ) -> Result<v1::InitProducerResponse> {
+        if !request.transactional_id.is_empty() {
+            if !request.name.is_empty() {
+                let message = "both a name and a transactional id are set: send one of them";
+                return Err(Error::invalid("name", message));
+            }
+            let spare = self.spare_producer_id().await?;
+            return self
+                .transactions
+                .init(&request.transactional_id, request.transaction_timeout_ms, spare)
+                .await;
+        }
         let named = !request.name.is_empty();
         let response = self.metadata.init_producer(request).await?;
         if named {

@@ -10,6 +10,7 @@ use sunseo_proto::v1;
 use tokio::sync::oneshot;
 
 use super::check::{CheckedBatch, check};
+use super::join::Joins;
 use crate::log_thread::{COMMAND_BYTES, stopped};
 use crate::metadata::State;
 use crate::node::Node;
@@ -54,9 +55,11 @@ impl Node {
         let image = self.metadata.image();
         let mut appends = Vec::with_capacity(request.partitions.len());
         let mut parts = Vec::with_capacity(request.partitions.len());
+        let mut joins = Joins::new(request.transactional_id);
         for (index, mut part) in request.partitions.into_iter().enumerate() {
             let (topic, partition) = (std::mem::take(&mut part.topic), part.partition);
             let checked = self.check_part(&image, &topic, part, now_ms);
+            let checked = checked.and_then(|append| joins.add(&self.transactions, &append).map(|()| append));
             let refused = checked.map(|append| appends.push(append)).err();
             let refused = refused.map(|error| Refused::from(within(error, index)));
             parts.push(Part { topic, partition, refused });
@@ -66,8 +69,18 @@ impl Node {
         let (reply, outcomes) = oneshot::channel();
         let (admit, admitted) = oneshot::channel();
         let log = self.log.clone();
+        let joining = match joins.is_empty() {
+            true => None,
+            // the room may come from a thread of another kind
+            false => Some((tokio::runtime::Handle::current(), self.transactions.clone())),
+        };
         self.gate(origin).submit(bytes + COMMAND_BYTES, move |permit| {
-            log.push_append(appends, reply, Some(permit));
+            match joining {
+                None => log.push_append(appends, reply, Some(permit)),
+                Some((runtime, transactions)) => {
+                    drop(runtime.spawn(joins.append(transactions, log, appends, reply, permit)));
+                }
+            }
             // the one who waits for room may have left
             let _ = admit.send(());
         })?;

@@ -1,9 +1,10 @@
 //! The requests of clients about groups: check, let the owning task decide, answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::future::try_join_all;
-use sunseo_proto::error::Result;
+use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, v1};
 
 use super::turn::{Commit, Turn};
@@ -12,6 +13,9 @@ use super::{Coordinator, HighWatermarks};
 use crate::group::membership::JOIN_EPOCH;
 use crate::group::{Group, Member, TopicPartition, Topics as _};
 use crate::metadata::names::check_free_name;
+use crate::txn::Registry;
+use crate::txn::coordinator::identity;
+use crate::txn::outcome::Marker;
 
 impl Coordinator {
     pub(crate) async fn heartbeat(
@@ -37,31 +41,67 @@ impl Coordinator {
         request: v1::CommitOffsetsRequest,
     ) -> Result<v1::CommitOffsetsResponse> {
         let v1::CommitOffsetsRequest { group, member_id, member_epoch, offsets } = request;
-        group_name(&group)?;
-        if !member_id.is_empty() {
-            check_free_name("member_id", "member id", &member_id)?;
-        }
-        few("offsets", offsets.len(), self.inner.config.request_partitions_max)?;
-        let asked: Vec<(String, i32)> = offsets.iter().map(|o| (o.topic.clone(), o.partition)).collect();
-        let commits = offsets.into_iter().map(|commit| Commit {
-            partition: TopicPartition::new(commit.topic, commit.partition),
-            offset: commit.offset,
-            metadata: commit.metadata,
-        });
-        let (commits, name): (Vec<_>, _) = (commits.collect(), group.clone());
+        self.check_offsets(&group, &member_id, offsets.len())?;
+        let (asked, commits) = commits_of(offsets);
+        let name = group.clone();
         let results =
             self.ask(&group, move |turn| turn.commit(&name, &member_id, member_epoch, commits)).await?;
-        let results = asked.into_iter().zip(results).map(|((topic, partition), result)| {
-            v1::CommitOffsetsResult { topic, partition, error: result.err().map(Into::into) }
-        });
-        Ok(v1::CommitOffsetsResponse { results: results.collect() })
+        Ok(v1::CommitOffsetsResponse { results: results_of(asked, results) })
+    }
+
+    /// Offsets that count when a transaction commits. The coordinator of transactions knows the group as part of it.
+    pub(crate) async fn send_offsets(
+        &self,
+        request: v1::SendOffsetsRequest,
+        registry: Arc<Registry>,
+    ) -> Result<v1::SendOffsetsResponse> {
+        let v1::SendOffsetsRequest {
+            producer_id,
+            producer_epoch,
+            group,
+            member_id,
+            member_epoch,
+            offsets,
+            ..
+        } = request;
+        self.check_offsets(&group, &member_id, offsets.len())?;
+        let transaction = identity(producer_id, producer_epoch)?;
+        let (asked, commits) = commits_of(offsets);
+        let name = group.clone();
+        let results = self
+            .ask(&group, move |turn| {
+                // here, where it is decided what comes before the end of the transaction
+                registry.check_group(transaction, &name)?;
+                turn.commit_in_transaction(&name, (&member_id, member_epoch), transaction, commits)
+            })
+            .await?;
+        Ok(v1::SendOffsetsResponse { results: results_of(asked, results) })
+    }
+
+    /// A transaction has ended. May be repeated.
+    pub(crate) async fn end_transaction(&self, group: &str, marker: Marker) -> Result<()> {
+        let name = group.to_owned();
+        self.ask(group, move |turn| {
+            turn.end_transaction(&name, marker);
+            Ok(())
+        })
+        .await
+    }
+
+    /// What can be said of a commit before its group is asked.
+    pub(crate) fn check_offsets(&self, group: &str, member_id: &str, count: usize) -> Result<()> {
+        group_name(group)?;
+        if !member_id.is_empty() {
+            check_free_name("member_id", "member id", member_id)?;
+        }
+        few("offsets", count, self.inner.config.request_partitions_max)
     }
 
     pub(crate) async fn fetch_offsets(
         &self,
         request: v1::FetchOffsetsRequest,
     ) -> Result<v1::FetchOffsetsResponse> {
-        let v1::FetchOffsetsRequest { group, partitions, require_stable: _ } = request;
+        let v1::FetchOffsetsRequest { group, partitions, require_stable } = request;
         group_name(&group)?;
         few("partitions", partitions.len(), self.inner.config.request_partitions_max)?;
         let name = group.clone();
@@ -76,6 +116,9 @@ impl Coordinator {
                         all.filter(|p| turn.committed(&name, p).is_some()).cloned().collect()
                     }
                 };
+                if let Some(moving) = asked.iter().find(|p| require_stable && turn.is_unstable(&name, p)) {
+                    return Err(unstable(moving));
+                }
                 Ok(asked.iter().map(|partition| offset(turn, &name, partition)).collect())
             })
             .await?;
@@ -121,6 +164,35 @@ impl Coordinator {
         self.ask(&asked, move |turn| turn.delete(&name)).await?;
         Ok(v1::DeleteGroupResponse {})
     }
+}
+
+/// Offsets to commit, and their names for the answer.
+fn commits_of(offsets: Vec<v1::OffsetCommit>) -> (Vec<(String, i32)>, Vec<Commit>) {
+    let asked = offsets.iter().map(|o| (o.topic.clone(), o.partition)).collect();
+    let commits = offsets.into_iter().map(|commit| Commit {
+        partition: TopicPartition::new(commit.topic, commit.partition),
+        offset: commit.offset,
+        metadata: commit.metadata,
+    });
+    (asked, commits.collect())
+}
+
+fn results_of(asked: Vec<(String, i32)>, results: Vec<Result<()>>) -> Vec<v1::CommitOffsetsResult> {
+    let named = asked.into_iter().zip(results);
+    let result = |((topic, partition), result): ((String, i32), Result<()>)| v1::CommitOffsetsResult {
+        topic,
+        partition,
+        error: result.err().map(Into::into),
+    };
+    named.map(result).collect()
+}
+
+fn unstable(partition: &TopicPartition) -> Error {
+    let message = format!(
+        "a transaction that has not ended may still move the offset of {}-{}: try again",
+        partition.topic, partition.partition
+    );
+    Error::new(ErrorCode::UnstableOffsets, message)
 }
 
 fn wire(partition: &TopicPartition) -> v1::TopicPartition {

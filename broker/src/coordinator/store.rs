@@ -142,6 +142,15 @@ fn snapshot(groups: &BTreeMap<String, Group>) -> Vec<GroupRecord> {
         records.extend(
             chunks.map(|chunk| GroupRecord::offsets(name, group.idle_since_ms, chunk.iter().copied())),
         );
+        for (producer_id, pending) in &group.pending {
+            let offsets: Vec<_> = pending.offsets.iter().collect();
+            let chunks = offsets.chunks(SNAPSHOT_OFFSETS);
+            records.extend(
+                chunks.map(|chunk| {
+                    GroupRecord::pending(name, *producer_id, pending.epoch, chunk.iter().copied())
+                }),
+            );
+        }
     }
     records
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sunseo_proto::batch::Ending;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
 use super::{CoordinatorConfig, HighWatermarks};
@@ -10,6 +11,8 @@ use crate::group::offsets::check_offset;
 use crate::group::record::GroupRecord;
 use crate::group::{CommittedOffset, Group, TopicFact, TopicPartition, Topics};
 use crate::metadata::State;
+use crate::txn::Identity;
+use crate::txn::outcome::Marker;
 
 /// Bytes of one commit.
 const COMMIT_BYTES_MAX: usize = 8 << 20;
@@ -39,6 +42,9 @@ pub(super) struct TurnFacts<'a> {
     /// Wall-clock time, for what is kept for days.
     pub(super) wall_ms: i64,
 }
+
+/// Offsets that may be committed.
+type Accepted = Vec<(TopicPartition, CommittedOffset)>;
 
 pub(super) struct Turn<'a> {
     groups: &'a mut BTreeMap<String, Group>,
@@ -122,6 +128,58 @@ impl<'a> Turn<'a> {
         member_epoch: i32,
         commits: Vec<Commit>,
     ) -> Result<Vec<Result<()>>> {
+        let (results, accepted) = self.accept(name, (member_id, member_epoch), commits)?;
+        if !accepted.is_empty() {
+            let group = self.groups.entry(name.to_owned()).or_default();
+            if group.members.is_empty() {
+                group.idle_since_ms = self.facts.wall_ms;
+            }
+            let pairs = accepted.iter().map(|(partition, committed)| (partition, committed));
+            self.records.push(GroupRecord::offsets(name, group.idle_since_ms, pairs));
+            group.offsets.extend(accepted);
+        }
+        Ok(results)
+    }
+
+    /// Keeps offsets that count when the transaction commits; all of them or, when one is refused, none.
+    pub(super) fn commit_in_transaction(
+        &mut self,
+        name: &str,
+        member: (&str, i32),
+        transaction: Identity,
+        commits: Vec<Commit>,
+    ) -> Result<Vec<Result<()>>> {
+        let (results, accepted) = self.accept(name, member, commits)?;
+        if results.iter().all(Result::is_ok) && !accepted.is_empty() {
+            let pairs = accepted.iter().map(|(partition, committed)| (partition, committed));
+            let Identity { producer_id, epoch } = transaction;
+            self.records.push(GroupRecord::pending(name, producer_id, epoch, pairs));
+            self.groups.entry(name.to_owned()).or_default().hold(producer_id, epoch, accepted);
+        }
+        Ok(results)
+    }
+
+    /// A transaction has ended: its offsets count, or are dropped. One that the group holds nothing of changes nothing.
+    pub(super) fn end_transaction(&mut self, name: &str, marker: Marker) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let Identity { producer_id, epoch } = marker.identity;
+        let commits = marker.ending == Ending::Commit;
+        if group.end_transaction(producer_id, epoch, commits) {
+            self.records.push(GroupRecord::ended(name, producer_id, epoch, commits));
+            if group.members.is_empty() {
+                group.idle_since_ms = self.facts.wall_ms;
+                self.records.push(GroupRecord::offsets(name, group.idle_since_ms, []));
+            }
+        }
+    }
+
+    /// Which of the offsets may be committed: a result for each, and those that are accepted.
+    fn accept(
+        &self,
+        name: &str,
+        (member_id, member_epoch): (&str, i32),
+        commits: Vec<Commit>,
+    ) -> Result<(Vec<Result<()>>, Accepted)> {
         let bytes: usize = commits.iter().map(|c| c.partition.topic.len() + c.metadata.len() + 32).sum();
         if bytes > COMMIT_BYTES_MAX {
             let message =
@@ -139,16 +197,7 @@ impl<'a> Turn<'a> {
             let checked = self.check_commit(group, (member_id, member_epoch), &commit);
             results.push(checked.map(|committed| accepted.push((commit.partition, committed))));
         }
-        if !accepted.is_empty() {
-            let group = self.groups.entry(name.to_owned()).or_default();
-            if group.members.is_empty() {
-                group.idle_since_ms = self.facts.wall_ms;
-            }
-            let pairs = accepted.iter().map(|(partition, committed)| (partition, committed));
-            self.records.push(GroupRecord::offsets(name, group.idle_since_ms, pairs));
-            group.offsets.extend(accepted);
-        }
-        Ok(results)
+        Ok((results, accepted))
     }
 
     fn check_commit(
@@ -167,6 +216,11 @@ impl<'a> Turn<'a> {
             _ => {}
         }
         Ok(CommittedOffset { topic_id: topic.id, offset: commit.offset, metadata: commit.metadata.clone() })
+    }
+
+    /// Whether a transaction that has not ended may still move the offset of a partition.
+    pub(super) fn is_unstable(&self, name: &str, partition: &TopicPartition) -> bool {
+        self.groups.get(name).is_some_and(|group| group.is_unstable(partition))
     }
 
     /// The committed offset of a partition, unless it belongs to a former topic of the name.

@@ -29,7 +29,7 @@ use sunseo_proto::TopicId;
 
 pub(crate) use assignor::Assignor;
 pub(crate) use member::{Grant, Member};
-pub(crate) use offsets::CommittedOffset;
+pub(crate) use offsets::{CommittedOffset, PendingOffsets};
 
 /// A topic's partition by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +79,8 @@ pub(crate) struct Group {
     pub(crate) offsets: BTreeMap<TopicPartition, CommittedOffset>,
     /// Wall-clock time since when it has no members and nobody commits; 0 while it has members, or when that is not known.
     pub(crate) idle_since_ms: i64,
+    /// Of transactions that have not ended, by producer.
+    pub(crate) pending: BTreeMap<i64, PendingOffsets>,
     /// The membership in memory is ahead of what is stored: no answer may rest on it.
     pub(crate) unsaved: bool,
 }
@@ -115,7 +117,7 @@ impl Group {
 
     /// Whether nobody was there for so long that it is forgotten; -1 is never.
     pub(crate) fn is_forgotten(&self, wall_ms: i64, retention_ms: i64) -> bool {
-        let idle = self.members.is_empty() && self.idle_since_ms > 0;
+        let idle = self.members.is_empty() && self.pending.is_empty() && self.idle_since_ms > 0;
         idle && retention_ms >= 0 && wall_ms.saturating_sub(self.idle_since_ms) > retention_ms
     }
 

@@ -1,5 +1,7 @@
 //! How far a group has read.
 
+use std::collections::BTreeMap;
+
 use sunseo_proto::TopicId;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
@@ -18,7 +20,46 @@ pub(crate) struct CommittedOffset {
     pub(crate) metadata: String,
 }
 
+/// Offsets of a transaction that has not ended: they count when it commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PendingOffsets {
+    /// In which the transaction was begun.
+    pub(crate) epoch: i16,
+    pub(crate) offsets: BTreeMap<TopicPartition, CommittedOffset>,
+}
+
 impl Group {
+    /// Keeps offsets until the transaction of this producer ends.
+    pub(crate) fn hold(
+        &mut self,
+        producer_id: i64,
+        epoch: i16,
+        offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
+    ) {
+        let pending = self.pending.entry(producer_id).or_default();
+        if pending.epoch != epoch {
+            *pending = PendingOffsets { epoch, offsets: BTreeMap::new() };
+        }
+        pending.offsets.extend(offsets);
+    }
+
+    /// The transaction of a producer has ended; `epoch` is the one after it. Says whether the group held offsets of it.
+    pub(crate) fn end_transaction(&mut self, producer_id: i64, epoch: i16, commits: bool) -> bool {
+        if self.pending.get(&producer_id).is_none_or(|pending| pending.epoch >= epoch) {
+            return false;
+        }
+        let pending = self.pending.remove(&producer_id).unwrap_or_default();
+        if commits {
+            self.offsets.extend(pending.offsets);
+        }
+        true
+    }
+
+    /// Whether a transaction that has not ended may still move the offset of a partition.
+    pub(crate) fn is_unstable(&self, partition: &TopicPartition) -> bool {
+        self.pending.values().any(|pending| pending.offsets.contains_key(partition))
+    }
+
     /// Whether the sender may commit at all: a member with its epoch, or an administrator while there are no members.
     pub(crate) fn check_committer(&self, member_id: &str, member_epoch: i32) -> Result<()> {
         if member_id.is_empty() {
@@ -87,6 +128,11 @@ impl Group {
         self.offsets.retain(|partition, committed| {
             topics.fact(&partition.topic).is_some_and(|fact| fact.id == committed.topic_id)
         });
+        for pending in self.pending.values_mut() {
+            pending.offsets.retain(|partition, committed| {
+                topics.fact(&partition.topic).is_some_and(|fact| fact.id == committed.topic_id)
+            });
+        }
         self.offsets.len() != before
     }
 }

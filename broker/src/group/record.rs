@@ -18,7 +18,7 @@ const RECORD_VERSION: u8 = 1;
 pub(crate) struct GroupRecord {
     #[prost(string, tag = "1")]
     pub(crate) group: String,
-    #[prost(oneof = "Change", tags = "2, 3, 4")]
+    #[prost(oneof = "Change", tags = "2, 3, 4, 5, 6")]
     pub(crate) change: Option<Change>,
 }
 
@@ -30,6 +30,32 @@ pub(crate) enum Change {
     Offsets(Offsets),
     #[prost(bool, tag = "4")]
     Deleted(bool),
+    #[prost(message, tag = "5")]
+    Pending(Pending),
+    #[prost(message, tag = "6")]
+    Ended(Ended),
+}
+
+/// Offsets of a transaction that has not ended.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Pending {
+    #[prost(int64, tag = "1")]
+    producer_id: i64,
+    #[prost(int32, tag = "2")]
+    epoch: i32,
+    #[prost(message, repeated, tag = "3")]
+    offsets: Vec<StoredOffset>,
+}
+
+/// The end of a transaction; the epoch is the one after it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Ended {
+    #[prost(int64, tag = "1")]
+    producer_id: i64,
+    #[prost(int32, tag = "2")]
+    epoch: i32,
+    #[prost(bool, tag = "3")]
+    commit: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -151,15 +177,25 @@ impl GroupRecord {
         idle_since_ms: i64,
         offsets: impl IntoIterator<Item = (&'a TopicPartition, &'a CommittedOffset)>,
     ) -> Self {
-        let offsets = offsets.into_iter().map(|(partition, committed)| StoredOffset {
-            topic: partition.topic.to_string(),
-            topic_id: committed.topic_id.as_bytes().to_vec(),
-            partition: partition.partition,
-            offset: committed.offset,
-            metadata: committed.metadata.clone(),
-        });
-        let offsets = Offsets { offsets: offsets.collect(), idle_since_ms };
+        let offsets = offsets.into_iter().map(StoredOffset::of).collect();
+        let offsets = Offsets { offsets, idle_since_ms };
         Self { group: name.to_owned(), change: Some(Change::Offsets(offsets)) }
+    }
+
+    pub(crate) fn pending<'a>(
+        name: &str,
+        producer_id: i64,
+        epoch: i16,
+        offsets: impl IntoIterator<Item = (&'a TopicPartition, &'a CommittedOffset)>,
+    ) -> Self {
+        let offsets = offsets.into_iter().map(StoredOffset::of).collect();
+        let pending = Pending { producer_id, epoch: epoch.into(), offsets };
+        Self { group: name.to_owned(), change: Some(Change::Pending(pending)) }
+    }
+
+    pub(crate) fn ended(name: &str, producer_id: i64, epoch: i16, commit: bool) -> Self {
+        let ended = Ended { producer_id, epoch: epoch.into(), commit };
+        Self { group: name.to_owned(), change: Some(Change::Ended(ended)) }
     }
 
     pub(crate) fn deleted(name: &str) -> Self {
@@ -191,6 +227,15 @@ impl GroupRecord {
             Some(Change::Deleted(_)) => {
                 groups.remove(&self.group);
             }
+            Some(Change::Pending(Pending { producer_id, epoch, offsets })) => {
+                let offsets = offsets.into_iter().filter_map(StoredOffset::open);
+                groups.entry(self.group).or_default().hold(producer_id, stored_epoch(epoch), offsets);
+            }
+            Some(Change::Ended(Ended { producer_id, epoch, commit })) => {
+                if let Some(group) = groups.get_mut(&self.group) {
+                    group.end_transaction(producer_id, stored_epoch(epoch), commit);
+                }
+            }
             None => {}
         }
     }
@@ -216,12 +261,30 @@ impl Offsets {
         if self.idle_since_ms > 0 {
             group.idle_since_ms = self.idle_since_ms;
         }
-        for stored in self.offsets {
-            let Some(topic_id) = TopicId::from_slice(&stored.topic_id) else { continue };
-            let partition = TopicPartition::new(stored.topic, stored.partition);
-            let committed = CommittedOffset { topic_id, offset: stored.offset, metadata: stored.metadata };
-            group.offsets.insert(partition, committed);
+        group.offsets.extend(self.offsets.into_iter().filter_map(StoredOffset::open));
+    }
+}
+
+/// Epochs are stored from 16 bits.
+fn stored_epoch(epoch: i32) -> i16 {
+    i16::try_from(epoch).unwrap_or(i16::MAX)
+}
+
+impl StoredOffset {
+    fn of((partition, committed): (&TopicPartition, &CommittedOffset)) -> Self {
+        Self {
+            topic: partition.topic.to_string(),
+            topic_id: committed.topic_id.as_bytes().to_vec(),
+            partition: partition.partition,
+            offset: committed.offset,
+            metadata: committed.metadata.clone(),
         }
+    }
+
+    fn open(self) -> Option<(TopicPartition, CommittedOffset)> {
+        let topic_id = TopicId::from_slice(&self.topic_id)?;
+        let committed = CommittedOffset { topic_id, offset: self.offset, metadata: self.metadata };
+        Some((TopicPartition::new(self.topic, self.partition), committed))
     }
 }
 

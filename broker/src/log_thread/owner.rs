@@ -19,6 +19,7 @@ use crate::internal::PartitionSettings;
 use crate::metadata::internal_topics::SYSTEM_TOPICS;
 use crate::partition::{Append, Appended, Done, Outcome, Owned, Partition, Refused, Request, Slot};
 use crate::registry::Partitions;
+use crate::txn::Registry;
 
 /// Runs after a sync, with what failed in it.
 type AfterSync = Box<dyn FnOnce(&[SyncFailure]) + Send>;
@@ -38,6 +39,7 @@ pub(crate) struct Owner {
     /// Epoch of everything this node leads; 0 before the metadata gave one.
     leader_epoch: i32,
     producer_epochs: Option<ProducerEpochs>,
+    transactions: Option<Arc<Registry>>,
     next_token: u64,
     /// Something was done that the next sync makes durable.
     dirty: bool,
@@ -70,6 +72,7 @@ impl Owner {
             clock,
             leader_epoch: 0,
             producer_epochs: None,
+            transactions: None,
             next_token: 0,
             dirty: false,
             after_sync: Vec::new(),
@@ -114,6 +117,11 @@ impl Owner {
         self.producer_epochs = Some(epochs);
     }
 
+    /// Lets in only what belongs to an open transaction from now on, as far as it is transactional.
+    pub(crate) fn set_transactions(&mut self, registry: Arc<Registry>) {
+        self.transactions = Some(registry);
+    }
+
     /// The metadata gave this start of the node its epoch.
     pub(crate) fn set_leader_epoch(&mut self, leader_epoch: i32) -> Result<()> {
         self.leader_epoch = leader_epoch;
@@ -136,7 +144,9 @@ impl Owner {
     fn append_one(&mut self, append: Append, slot: Slot) {
         let Append { partition, batch } = append;
         let id = partition.id;
-        if let Err(fenced) = self.check_epoch(&batch.header) {
+        if let Err(fenced) =
+            self.check_epoch(&batch.header).and_then(|()| self.check_transaction(&batch.header, id))
+        {
             return slot.answer(Err(fenced.into()));
         }
         let Some(owned) = self.owned.get_mut(&id) else {
@@ -180,6 +190,15 @@ impl Owner {
             header.producer_id, header.producer_epoch
         );
         Err(Error::new(ErrorCode::ProducerFenced, message))
+    }
+
+    /// A batch of a transaction that has ended, or that its partition is no part of, is refused here, where the order of appends and
+    /// markers is decided: no transaction is left open by what was late.
+    fn check_transaction(&self, header: &BatchHeader, id: PartitionId) -> Result<()> {
+        match &self.transactions {
+            Some(registry) if header.producer_id != NO_PRODUCER => registry.check(header, id),
+            _ => Ok(()),
+        }
     }
 
     /// One sync for everything since the last one; then the answers.

@@ -24,8 +24,11 @@ pub(crate) const OFFSETS: SystemTopic = SystemTopic::new("__offsets", 2, 8);
 /// What the tier has offloaded and archived.
 pub(crate) const TIER: SystemTopic = SystemTopic::new("__tier", 3, 1);
 
+/// Transactions; an id's partition is the hash of it, so this number can never change.
+pub(crate) const TRANSACTIONS: SystemTopic = SystemTopic::new("__transactions", 4, 4);
+
 /// All of them.
-pub(crate) const SYSTEM_TOPICS: [SystemTopic; 3] = [METADATA, OFFSETS, TIER];
+pub(crate) const SYSTEM_TOPICS: [SystemTopic; 4] = [METADATA, OFFSETS, TIER, TRANSACTIONS];
 
 impl SystemTopic {
     const fn new(name: &'static str, number: u128, partitions: i32) -> Self {

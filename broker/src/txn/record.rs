@@ -1,0 +1,178 @@
+//! Transactional ids as they are stored in `__transactions`: each record says how one id is now, or that it is forgotten; the last one
+//! counts. Protocol buffers inside an envelope.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use sunseo_proto::batch::Ending;
+use sunseo_proto::envelope::{self, EnvelopeError, kind};
+use sunseo_proto::{PartitionId, TopicId};
+
+use super::state::{By, Ended, Identity, State, Transaction};
+
+const RECORD_VERSION: u8 = 1;
+
+/// One stored fact.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct TransactionRecord {
+    #[prost(string, tag = "1")]
+    transactional_id: String,
+    /// Absent: forgotten.
+    #[prost(message, optional, tag = "2")]
+    state: Option<Stored>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Stored {
+    #[prost(int64, tag = "1")]
+    producer_id: i64,
+    #[prost(int32, tag = "2")]
+    epoch: i32,
+    #[prost(string, tag = "3")]
+    state: String,
+    #[prost(uint32, tag = "4")]
+    timeout_ms: u32,
+    #[prost(message, repeated, tag = "5")]
+    topics: Vec<StoredTopic>,
+    #[prost(string, repeated, tag = "6")]
+    groups: Vec<String>,
+    #[prost(message, optional, tag = "7")]
+    ended: Option<StoredEnded>,
+    #[prost(int64, tag = "8")]
+    changed_ms: i64,
+    #[prost(int64, tag = "9")]
+    begun_ms: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredTopic {
+    #[prost(bytes = "vec", tag = "1")]
+    topic_id: Vec<u8>,
+    #[prost(int32, repeated, tag = "2")]
+    partitions: Vec<i32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredEnded {
+    #[prost(int64, tag = "1")]
+    producer_id: i64,
+    #[prost(int32, tag = "2")]
+    epoch: i32,
+    #[prost(bool, tag = "3")]
+    commit: bool,
+    #[prost(uint32, tag = "4")]
+    by: u32,
+}
+
+impl TransactionRecord {
+    pub(crate) fn of(transactional_id: &str, transaction: &Transaction) -> Self {
+        let state = Some(Stored::of(transaction));
+        Self { transactional_id: transactional_id.to_owned(), state }
+    }
+
+    pub(crate) fn forgotten(transactional_id: &str) -> Self {
+        Self { transactional_id: transactional_id.to_owned(), state: None }
+    }
+
+    /// The stored form.
+    pub(crate) fn encode(&self) -> Bytes {
+        envelope::seal(kind::TRANSACTION_RECORD, RECORD_VERSION, &self.encode_to_vec())
+    }
+
+    /// Reads the stored form.
+    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, EnvelopeError> {
+        let (_, payload) = envelope::open_as(bytes, kind::TRANSACTION_RECORD, RECORD_VERSION)?;
+        <Self as prost::Message>::decode(payload).map_err(|e| EnvelopeError::Payload(e.to_string()))
+    }
+
+    /// Folds the fact in.
+    pub(crate) fn apply(self, into: &mut BTreeMap<Arc<str>, Transaction>) -> Result<(), EnvelopeError> {
+        let id: Arc<str> = Arc::from(self.transactional_id);
+        match self.state {
+            Some(stored) => drop(into.insert(id, stored.open()?)),
+            None => drop(into.remove(&id)),
+        }
+        Ok(())
+    }
+}
+
+impl Stored {
+    fn of(transaction: &Transaction) -> Self {
+        let ended = transaction.ended.map(|ended| StoredEnded {
+            producer_id: ended.identity.producer_id,
+            epoch: ended.identity.epoch.into(),
+            commit: ended.ending == Ending::Commit,
+            by: match ended.by {
+                By::Producer => 0,
+                By::Timeout => 1,
+                By::Operator => 2,
+                By::Successor => 3,
+            },
+        });
+        Self {
+            producer_id: transaction.identity.producer_id,
+            epoch: transaction.identity.epoch.into(),
+            state: transaction.state.as_str().to_owned(),
+            timeout_ms: transaction.timeout_ms,
+            topics: stored(transaction.partitions.iter()),
+            groups: transaction.groups.iter().cloned().collect(),
+            ended,
+            changed_ms: transaction.changed_ms,
+            begun_ms: transaction.begun_ms,
+        }
+    }
+
+    fn open(self) -> Result<Transaction, EnvelopeError> {
+        let unknown = |what: &str| EnvelopeError::Payload(format!("{what} is not known"));
+        let ended = self.ended.map(|ended| {
+            let by = match ended.by {
+                0 => By::Producer,
+                1 => By::Timeout,
+                2 => By::Operator,
+                3 => By::Successor,
+                other => return Err(unknown(&format!("ender {other}"))),
+            };
+            let ending = if ended.commit { Ending::Commit } else { Ending::Abort };
+            Ok(Ended { identity: identity(ended.producer_id, ended.epoch)?, ending, by })
+        });
+        let mut partitions = std::collections::BTreeSet::new();
+        for topic in self.topics {
+            let topic_id =
+                TopicId::from_slice(&topic.topic_id).ok_or_else(|| unknown("a topic's identity"))?;
+            partitions
+                .extend(topic.partitions.into_iter().map(|partition| PartitionId { topic_id, partition }));
+        }
+        Ok(Transaction {
+            identity: identity(self.producer_id, self.epoch)?,
+            state: State::parse(&self.state).ok_or_else(|| unknown(&format!("state {:?}", self.state)))?,
+            timeout_ms: self.timeout_ms,
+            partitions,
+            groups: self.groups.into_iter().collect(),
+            ended: ended.transpose()?,
+            changed_ms: self.changed_ms,
+            begun_ms: self.begun_ms,
+            deadline_ms: 0,
+        })
+    }
+}
+
+fn identity(producer_id: i64, epoch: i32) -> Result<Identity, EnvelopeError> {
+    let epoch = i16::try_from(epoch).map_err(|_| EnvelopeError::Payload(format!("epoch {epoch} is none")))?;
+    Ok(Identity { producer_id, epoch })
+}
+
+fn stored<'a>(partitions: impl Iterator<Item = &'a PartitionId>) -> Vec<StoredTopic> {
+    let mut topics: Vec<StoredTopic> = Vec::new();
+    for id in partitions {
+        match topics.last_mut().filter(|topic| topic.topic_id == id.topic_id.as_bytes()) {
+            Some(topic) => topic.partitions.push(id.partition),
+            None => {
+                let topic_id = id.topic_id.as_bytes().to_vec();
+                topics.push(StoredTopic { topic_id, partitions: vec![id.partition] });
+            }
+        }
+    }
+    topics
+}
