@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sunseo_log::{LogError, SealedFacts};
+use sunseo_log::{LogError, Reader, SealedFacts};
+use sunseo_proto::batch::{self, BatchHeader};
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, TopicId};
 use sunseo_tier::host::{
@@ -109,9 +110,37 @@ impl TierHost for NodeTierHost {
 
     async fn read(&self, id: PartitionId, from_offset: i64, max_bytes: usize) -> Result<Bytes> {
         let partition = self.partition(id)?;
-        let until = partition.readable_end()?;
-        self.reads.read(&Wanted { partition, offset: from_offset, until, max_bytes }).await
+        // what is archived is never taken back
+        let until = partition.last_stable()?;
+        let reader = partition.reader.clone();
+        let wanted = Wanted { partition, offset: from_offset, until, max_bytes };
+        let bytes = self.reads.read(&wanted).await?;
+        let task = tokio::task::spawn_blocking(move || without_aborted(&reader, bytes));
+        task.await.unwrap_or_else(|error| Err(Error::internal(format!("a read for the archive: {error}"))))
     }
+}
+
+/// The same batches with a gap where one was taken back.
+fn without_aborted(reader: &Reader, bytes: Bytes) -> Result<Bytes> {
+    let headers = batch::batches(bytes.clone()).map(|next| next.map(|(header, _)| header));
+    let headers: Vec<BatchHeader> = headers.collect::<std::result::Result<_, _>>()?;
+    let (Some(first), Some(last)) = (headers.first(), headers.last()) else { return Ok(bytes) };
+    let aborted = reader.aborted(first.base_offset, last.next_offset())?;
+    if aborted.is_empty() {
+        return Ok(bytes);
+    }
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    for header in headers {
+        let is_void = header.is_transactional()
+            && !header.is_control()
+            && aborted.iter().any(|range| range.holds(header.producer_id, header.base_offset));
+        match is_void {
+            true => out.extend(batch::gap(header.base_offset, header.last_offset_delta, header.leader_epoch)),
+            false => out.extend_from_slice(&bytes[at..at + header.total_bytes]),
+        }
+        at += header.total_bytes;
+    }
+    Ok(out.into())
 }
 
 /// `None` for a partition that has just been deleted.
@@ -134,6 +163,7 @@ fn facts(owner: &mut Owner, partition: &Partition) -> Option<PartitionFacts> {
         log_start: facts.log_start,
         local_start: facts.local_start,
         high_watermark: partition.readable_end().ok()?,
+        last_stable: partition.last_stable().ok()?,
         local_bytes: facts.bytes,
         sealed: sealed.collect(),
     })

@@ -43,12 +43,33 @@ pub struct Arguments {
     /// Go on at the end, for records to come
     #[arg(long)]
     follow: bool,
+    /// Which records of transactions: committed ones only, or all
+    #[arg(long, value_enum, default_value_t = Isolation::Committed)]
+    isolation: Isolation,
     /// Fields of a record, see below [default: %v\n]
     #[arg(long, short, value_name = "FORMAT", conflicts_with = "json", long_help = FIELDS)]
     format: Option<Format>,
     /// In a group: seconds to wait for a partition
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
+}
+
+/// What is seen of transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Isolation {
+    /// Records of committed transactions and of none
+    Committed,
+    /// Everything in the log, also what is open or was aborted
+    Uncommitted,
+}
+
+impl From<Isolation> for sunseo_client::Isolation {
+    fn from(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::Committed => Self::ReadCommitted,
+            Isolation::Uncommitted => Self::ReadUncommitted,
+        }
+    }
 }
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Outcome {
@@ -87,6 +108,7 @@ enum End {
 
 async fn join(client: &Client, group: &str, arguments: &Arguments) -> Outcome<Consumer> {
     let mut config = ConsumerConfig::group(group, arguments.topics.clone()).from(arguments.from.0);
+    config.isolation = arguments.isolation.into();
     config.max_poll_records = poll_records(arguments);
     Ok(client.consumer(config).await?)
 }
@@ -111,12 +133,13 @@ async fn open(client: &Client, arguments: &Arguments) -> Outcome<(Consumer, End)
             }
         }
     }
-    let ends = offsets(client, &partitions, OffsetQuery::End).await?;
+    let ends = offsets(client, &partitions, OffsetQuery::End, arguments.isolation).await?;
     let (from, clamp) = match arguments.from.0 {
         StartFrom::Offset(offset) => (StartFrom::Start, Some(offset)),
         from => (from, None),
     };
     let mut config = ConsumerConfig::partitions(partitions.clone()).from(from);
+    config.isolation = arguments.isolation.into();
     config.max_poll_records = poll_records(arguments);
     let consumer = client.consumer(config).await?;
     if let Some(offset) = clamp {
@@ -128,7 +151,7 @@ async fn open(client: &Client, arguments: &Arguments) -> Outcome<(Consumer, End)
             )));
         }
         // one number cannot fit every partition: where it lies outside, the nearest end of the log counts
-        let starts = offsets(client, &partitions, OffsetQuery::Start).await?;
+        let starts = offsets(client, &partitions, OffsetQuery::Start, arguments.isolation).await?;
         for (((topic, partition), start), end) in partitions.iter().zip(starts).zip(&ends) {
             consumer.seek(topic, *partition, offset.max(start).min(*end))?;
         }
@@ -136,7 +159,12 @@ async fn open(client: &Client, arguments: &Arguments) -> Outcome<(Consumer, End)
     Ok((consumer, End::At(partitions.into_iter().zip(ends).collect())))
 }
 
-async fn offsets(client: &Client, partitions: &[(String, i32)], at: OffsetQuery) -> Outcome<Vec<i64>> {
+async fn offsets(
+    client: &Client,
+    partitions: &[(String, i32)],
+    at: OffsetQuery,
+    isolation: Isolation,
+) -> Outcome<Vec<i64>> {
     let partition = |(topic, partition): &(String, i32)| v1::ListOffsetsPartition {
         topic: topic.clone(),
         partition: *partition,
@@ -145,7 +173,7 @@ async fn offsets(client: &Client, partitions: &[(String, i32)], at: OffsetQuery)
     };
     let request = v1::ListOffsetsRequest {
         partitions: partitions.iter().map(partition).collect(),
-        ..Default::default()
+        isolation: v1::Isolation::from(sunseo_client::Isolation::from(isolation)).into(),
     };
     let answer = client.transport().list_offsets(request).await?;
     if let Some(error) = answer.results.iter().find_map(|result| result.error.clone()) {

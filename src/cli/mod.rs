@@ -24,6 +24,7 @@ mod query;
 mod stop;
 mod tier;
 mod topic;
+mod txn;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -86,6 +87,9 @@ enum Command {
     /// Consumer groups: who reads what, and how far
     #[command(subcommand)]
     Group(group::Command),
+    /// Transactions: which are open, what waits for them, and how to end one
+    #[command(subcommand)]
+    Txn(txn::Command),
     /// Databases whose outbox tables are read
     #[command(subcommand)]
     Outbox(outbox::Command),
@@ -163,6 +167,7 @@ async fn run(command: Command, context: &mut Context) -> Outcome {
         Command::Produce(arguments) => produce::run(arguments, context).await,
         Command::Consume(arguments) => consume::run(arguments, context).await,
         Command::Group(command) => group::run(command, context).await,
+        Command::Txn(command) => txn::run(command, context).await,
         Command::Outbox(command) => outbox::run(command, context).await,
         Command::Pipeline(command) => pipeline::run(command, context).await,
         Command::Query(arguments) => query::run(arguments, context).await,

@@ -16,3 +16,4 @@ mod pipeline;
 mod s3;
 mod settings;
 mod tier;
+mod transactions;

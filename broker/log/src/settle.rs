@@ -99,8 +99,7 @@ impl Work<'_> {
 
     /// A file of aborted ranges that the state names and that is gone.
     fn missing_run(&self, names: &[crate::disk::Entry]) -> Option<String> {
-        let there: BTreeSet<i64> =
-            names.iter().filter_map(|entry| run_of(&entry.name)).collect();
+        let there: BTreeSet<i64> = names.iter().filter_map(|entry| run_of(&entry.name)).collect();
         let missing =
             self.state.transactions.all_runs().iter().find(|run| !there.contains(&run.first_marker));
         missing.map(|run| {

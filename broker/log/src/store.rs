@@ -252,7 +252,9 @@ impl Store {
         if let Some(duplicate) = partition.state.check(&append.header, append.position)? {
             return Ok(duplicate);
         }
-        self.make_room(id, bytes)?;
+        // an end of a transaction frees those who wait for it, and is small
+        let is_privileged = self.privileged.contains(&id) || append.header.is_control();
+        self.make_room(id, bytes, is_privileged)?;
         // checked above
         let partition = self.partitions.get_mut(&id).ok_or(Refusal::UnknownPartition(id))?;
         begin_epoch(partition, leader_epoch);
@@ -274,8 +276,8 @@ impl Store {
     }
 
     /// Room for a batch, in the segment, the journal and on the disk, before anything is changed because of it.
-    fn make_room(&mut self, id: PartitionId, bytes: usize) -> Result<(), Refusal> {
-        let headroom = match self.privileged.contains(&id) {
+    fn make_room(&mut self, id: PartitionId, bytes: usize, is_privileged: bool) -> Result<(), Refusal> {
+        let headroom = match is_privileged {
             true => self.config.disk_headroom_bytes / PRIVILEGED_PART,
             false => self.config.disk_headroom_bytes,
         };

@@ -31,6 +31,12 @@ pub struct AbortedRange {
 }
 
 impl AbortedRange {
+    /// Whether the batch of this producer at this offset is void.
+    #[must_use]
+    pub fn holds(&self, producer_id: i64, base_offset: i64) -> bool {
+        self.producer_id == producer_id && (self.first_offset..=self.last_offset).contains(&base_offset)
+    }
+
     /// Whether it holds anything of the offsets `from` to `until`, the latter not included.
     fn touches(&self, from: i64, until: i64) -> bool {
         self.last_offset >= from && self.first_offset < until

@@ -6,4 +6,5 @@ mod lifecycle;
 mod produce_fetch;
 mod support;
 mod tiering;
+mod transactions;
 mod wire;

@@ -62,6 +62,8 @@ pub struct PartitionFacts {
     pub local_start: i64,
     /// Records below it are committed on every in-sync replica.
     pub high_watermark: i64,
+    /// Below it every transaction is decided: what is archived ends there.
+    pub last_stable: i64,
     /// Bytes on the local disk, the active segment included.
     pub local_bytes: u64,
     /// Oldest first; the active segment is not among them.

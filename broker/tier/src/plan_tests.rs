@@ -21,6 +21,7 @@ fn facts(segments: std::ops::Range<i64>, config: TierTopicConfig) -> PartitionFa
         log_start: 0,
         local_start: segments.start * 10,
         high_watermark: segments.end * 10 + 5,
+        last_stable: segments.end * 10 + 5,
         local_bytes: (segments.end - segments.start) as u64 * 100 + 50,
         sealed: segments.map(segment).collect(),
     }

@@ -372,6 +372,7 @@ impl TierHost for MemHost {
                 log_start: p.log_start,
                 local_start: p.local_start(),
                 high_watermark: p.high_watermark(),
+                last_stable: p.high_watermark(),
                 local_bytes: p.sealed.iter().map(|(segment, _)| segment.bytes).sum::<u64>() + active as u64,
                 sealed: p.sealed.iter().map(|(segment, _)| *segment).collect(),
             }

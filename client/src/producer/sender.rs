@@ -137,12 +137,16 @@ impl Sender {
         let ended = state.closed && state.batcher.is_drained();
         let bound = state.transaction.clone();
         drop(state);
+        if let Some(bound) = &bound {
+            self.bind(bound);
+        }
         for batch in ready {
             self.active.insert(batch.slot);
             self.lanes[batch.slot].enqueue(batch);
         }
-        if let Some(bound) = bound {
-            self.bind(&bound);
+        if let Some(error) = bound.and_then(|bound| bound.doomed) {
+            let done = self.active.iter().flat_map(|&slot| self.lanes[slot].fail_all(&error)).collect();
+            self.settle(done);
         }
         if aborted {
             self.abort();
@@ -150,15 +154,11 @@ impl Sender {
         ended
     }
 
-    /// Follows the transaction: its identity at its begin, the end of everything once it can only be aborted.
+    /// The next transaction has an identity of its own; of the one before nothing is left in the lanes.
     fn bind(&mut self, bound: &Bound) {
         if bound.number != self.transaction {
             (self.transaction, self.identity) = (bound.number, Some(bound.identity));
-            self.lanes.iter_mut().filter(|lane| lane.is_idle()).for_each(|lane| lane.renew(bound.identity));
-        }
-        if let Some(error) = &bound.doomed {
-            let done = self.active.iter().flat_map(|&slot| self.lanes[slot].fail_all(error)).collect();
-            self.settle(done);
+            self.lanes.iter_mut().for_each(|lane| lane.renew(bound.identity));
         }
     }
 

@@ -3,13 +3,18 @@
 use bytes::Bytes;
 use sunseo_proto::error::Result;
 use sunseo_proto::record::RESERVED_HEADER_PREFIX;
-use sunseo_proto::{Record, batch};
+use sunseo_proto::{Record, batch, v1};
 
-/// The records at or after `from`, and the offset after the last one. Control batches are left out, headers of the server too.
+/// The records at or after `from`, and the offset after the last one. Control batches and aborted transactions are left out, headers of
+/// the server too.
 ///
 /// # Errors
 /// `CORRUPT_BATCH` with what does not decode.
-pub(crate) fn records_from(batches: Bytes, from: i64) -> Result<(Vec<Record>, i64)> {
+pub(crate) fn records_from(
+    batches: Bytes,
+    aborted: &[v1::AbortedTransaction],
+    from: i64,
+) -> Result<(Vec<Record>, i64)> {
     let (mut found, mut next) = (Vec::new(), from);
     for item in batch::batches(batches) {
         let (header, bytes) = item?;
@@ -17,7 +22,11 @@ pub(crate) fn records_from(batches: Bytes, from: i64) -> Result<(Vec<Record>, i6
             continue;
         }
         next = next.max(header.next_offset());
-        if header.is_control() {
+        let is_void = |range: &v1::AbortedTransaction| {
+            range.producer_id == header.producer_id
+                && (range.first_offset..=range.last_offset).contains(&header.base_offset)
+        };
+        if header.is_control() || (header.is_transactional() && aborted.iter().any(is_void)) {
             continue;
         }
         let records = batch::records(&bytes)?;

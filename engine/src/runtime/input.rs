@@ -197,8 +197,9 @@ impl Inputs {
                 Some(error) if error.retryable() => refused = Some(error),
                 Some(error) => return Err(explain(input, error)),
                 None => {
-                    let (records, next) = records_from(result.batches, input.fetch_offset)?;
-                    input.high_watermark = result.high_watermark;
+                    let (records, next) = records_from(result.batches, &result.aborted, input.fetch_offset)?;
+                    // the end as far as it may be read
+                    input.high_watermark = result.last_stable_offset;
                     input.fetch_offset = next;
                     input.buffer_bytes += records.iter().map(cost).sum::<usize>();
                     input.buffer.extend(records);
@@ -258,6 +259,8 @@ fn ask(
         min_bytes: 1,
         max_bytes,
         partitions,
+        // what may be taken back must not be in a store
+        isolation: v1::Isolation::ReadCommitted.into(),
         ..Default::default()
     };
     let answer = (failures == 0).then(|| transport.fetch(request.clone()));

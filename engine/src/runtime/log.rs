@@ -141,7 +141,7 @@ pub(crate) async fn read(
 ) -> Result<()> {
     while from < to {
         let result = again(|| fetch(client, place, from)).await?;
-        let (records, next) = records_from(result.batches, from)?;
+        let (records, next) = records_from(result.batches, &[], from)?;
         if next == from {
             let message = format!(
                 "task log {}-{} ends at offset {from}, offset {to} was there before: restore its partition",

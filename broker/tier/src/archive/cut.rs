@@ -154,6 +154,11 @@ impl CutBuilder {
                     self.take(&reader, &record)?;
                 }
             }
+            // compaction and aborted transactions leave offsets without records
+            if !self.full {
+                self.next_offset = header.next_offset().min(self.limits.end);
+                self.full = self.next_offset >= self.limits.end;
+            }
         }
         Ok(())
     }

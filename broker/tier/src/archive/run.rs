@@ -118,7 +118,7 @@ pub async fn archive(core: &Core, table: &Table, facts: &PartitionFacts, flush: 
         let Some(progress) = progress else { return Ok(archived) };
         let cut_facts = CutFacts {
             log_start: facts.log_start,
-            high_watermark: facts.high_watermark,
+            high_watermark: facts.last_stable,
             now_ms: core.clock.now_ms(),
             flush,
             rows: core.config.archive_rows.max(1),
@@ -178,7 +178,7 @@ async fn open_partition(core: &Core, table: &Table, facts: &PartitionFacts) -> R
     }
     let from = match table.definition.from {
         Begin::Start => facts.log_start,
-        Begin::End => facts.high_watermark,
+        Begin::End => facts.last_stable,
     };
     let opened = ArchiveOpened {
         table: name.clone(),
