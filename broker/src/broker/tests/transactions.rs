@@ -323,6 +323,7 @@ async fn offset_of_group(handle: &BrokerHandle, require_stable: bool) -> Result<
 #[tokio::test]
 async fn offsets_move_with_the_commit_and_a_member_that_lost_them_is_refused() {
     let (world, broker, handle) = started(8).await;
+    produce(&handle, "orders", 0, batch_of((0..10).map(|n| n.to_string()))).await;
     let joined = handle.group_heartbeat(member(0)).await.unwrap();
     let mut producer = Producer::init(&handle, "bills").await;
     let send = async |handle: &BrokerHandle, producer: &Producer, epoch: i32, offset: i64| -> Result<()> {

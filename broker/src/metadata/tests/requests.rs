@@ -75,11 +75,11 @@ async fn what_cannot_be_made_is_refused_before_anything_is_done() {
     assert_eq!(refused("__mine", 1, &[]).await, invalid("name"));
     assert_eq!(refused("__offsets", 1, &[]).await, invalid("name"));
     assert_eq!(refused("orders", -1, &[]).await, invalid("partitions"));
-    assert_eq!(refused("orders", 11, &[]).await, invalid("partitions"), "10 are the system's");
+    assert_eq!(refused("orders", 7, &[]).await, invalid("partitions"), "14 are the system's");
     assert_eq!(refused("orders", i32::MAX, &[]).await, invalid("partitions"));
     assert_eq!(refused("orders", 1, &[("retention", "1")]).await, invalid("config.retention"));
     assert_eq!((node.disk(), node.log.appends()), (disk, appends));
-    node.create("orders", 10).await.expect("there is room for exactly these");
+    node.create("orders", 6).await.expect("there is room for exactly these");
     assert_eq!(code(node.alter("orders", 11, &[]).await), ErrorCode::InvalidArgument);
 }
 
@@ -97,11 +97,11 @@ async fn internal_topics_are_hidden_and_the_servers_own_are_protected() {
     assert!(internal.internal);
     assert_eq!(internal.config.expect("settings").retention_ms, -1, "kept for ever");
     assert_eq!(node.names(false), ["orders"]);
-    assert_eq!(node.names(true), ["__metadata", "__offsets", "__tasks.demo", "__tier", "orders"]);
+    assert_eq!(node.names(true), ["__metadata", "__offsets", "__tasks.demo", "__tier", "__transactions", "orders"]);
     let image = node.metadata.image();
     let writable = |name: &str| image.topic(name).expect("there").check_writable();
     assert!(writable("orders").is_ok() && writable("__tasks.demo").is_ok());
-    for system in ["__metadata", "__offsets", "__tier"] {
+    for system in ["__metadata", "__offsets", "__tier", "__transactions"] {
         assert_eq!(code(writable(system)), ErrorCode::Unauthorized);
         assert_eq!(code(node.delete(system).await), ErrorCode::Unauthorized);
         assert_eq!(code(node.alter(system, 20, &[]).await), ErrorCode::Unauthorized);

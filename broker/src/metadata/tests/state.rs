@@ -70,7 +70,7 @@ fn partitions(state: &State, name: &str) -> Option<i32> {
 #[test]
 fn the_system_topics_are_there_before_any_command_and_led_after_the_first() {
     let mut state = State::default();
-    assert_eq!(state.partitions(), 10);
+    assert_eq!(state.partitions(), 14);
     assert_eq!(state.leader_epoch(state.topic("__tier").expect("there")), 0);
     apply(&mut state, &register(4, 7)).expect("registered");
     let offsets = state.topic("__offsets").expect("there");
@@ -104,8 +104,8 @@ fn a_topic_lives_from_its_creation_to_its_end() {
     assert!(matches!(apply(&mut state, &delete(7)), Ok(Event::TopicDeleted(_))));
     assert_eq!(apply(&mut state, &delete(7)), Err(ErrorCode::UnknownTopic));
     assert_eq!(apply(&mut state, &alter(7, 2, 9)), Err(ErrorCode::UnknownTopic));
-    assert_eq!((partitions(&state, "a"), state.partitions()), (None, 10));
-    for system in 1..4 {
+    assert_eq!((partitions(&state, "a"), state.partitions()), (None, 14));
+    for system in 1..5 {
         assert_eq!(apply(&mut state, &delete(system)), Err(ErrorCode::Unauthorized));
         assert_eq!(apply(&mut state, &alter(system, 1, 50)), Err(ErrorCode::Unauthorized));
     }
