@@ -63,7 +63,7 @@ enum Isolation {
     Uncommitted,
 }
 
-impl From<Isolation> for sunseo_client::Isolation {
+impl std::convert::From<Isolation> for sunseo_client::Isolation {
     fn from(isolation: Isolation) -> Self {
         match isolation {
             Isolation::Committed => Self::ReadCommitted,

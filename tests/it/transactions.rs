@@ -37,7 +37,7 @@ async fn a_producer_commits_aborts_and_is_fenced() {
     let mut producer = client.transactional("bills", TransactionalConfig::default()).await.unwrap();
     let send = async |producer: &TransactionalProducer, from: u32| {
         for n in from..from + 20 {
-            let _ = producer.send("out", Record::new(format!("k{n}"), format!("{n:03}"), 1)).await.unwrap();
+            drop(producer.send("out", Record::new(format!("k{n}"), format!("{n:03}"), 1)).await.unwrap());
         }
     };
     assert_eq!(
@@ -74,11 +74,11 @@ async fn a_producer_commits_aborts_and_is_fenced() {
     // a second instance takes over
     let mut second = client.transactional("bills", TransactionalConfig::default()).await.unwrap();
     producer.begin().unwrap();
-    let _ = producer.send("out", Record::new("k", "zombie", 1)).await.unwrap();
+    drop(producer.send("out", Record::new("k", "zombie", 1)).await.unwrap());
     let error = producer.commit().await.unwrap_err();
     assert_eq!(Remedy::of(&error), Remedy::Stop, "{error}");
     second.begin().unwrap();
-    let _ = second.send("out", Record::new("k", "900", 1)).await.unwrap();
+    drop(second.send("out", Record::new("k", "900", 1)).await.unwrap());
     second.commit().await.unwrap();
     assert_eq!(values(&client, Isolation::ReadCommitted, 61).await[60], "900");
 }
@@ -111,7 +111,7 @@ async fn copy(node: &str, total: usize) {
             producer.begin()?;
             for consumed in &records {
                 let record = Record { headers: Vec::new(), ..consumed.record.clone() };
-                let _ = producer.send("out", record).await?;
+                drop(producer.send("out", record).await?);
             }
             producer.send_offsets(&member, &consumer.positions()).await?;
             producer.commit().await
@@ -144,7 +144,7 @@ async fn consume_transform_produce_is_done_once_over_kills() {
     for n in 0..total {
         let value = format!("{n:05}");
         sent.insert(value.clone(), 1);
-        let _ = sender.send("in", Record::new(format!("k{}", n % 50), value, 1)).await.unwrap();
+        drop(sender.send("in", Record::new(format!("k{}", n % 50), value, 1)).await.unwrap());
         if n % 700 == 699 {
             sender.flush().await.unwrap();
             tokio::time::sleep(Duration::from_millis(random.random_range(50..400))).await;

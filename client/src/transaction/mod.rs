@@ -24,7 +24,7 @@
 //!         producer.begin()?;
 //!         for order in &orders {
 //!             let bill = Record { headers: Vec::new(), ..order.record.clone() };
-//!             let _ = producer.send("bills", bill).await?; // the commit waits for it
+//!             drop(producer.send("bills", bill).await?); // the commit waits for it
 //!         }
 //!         producer.send_offsets(&member, &consumer.positions()).await?;
 //!         producer.commit().await

@@ -97,7 +97,10 @@ async fn internal_topics_are_hidden_and_the_servers_own_are_protected() {
     assert!(internal.internal);
     assert_eq!(internal.config.expect("settings").retention_ms, -1, "kept for ever");
     assert_eq!(node.names(false), ["orders"]);
-    assert_eq!(node.names(true), ["__metadata", "__offsets", "__tasks.demo", "__tier", "__transactions", "orders"]);
+    assert_eq!(
+        node.names(true),
+        ["__metadata", "__offsets", "__tasks.demo", "__tier", "__transactions", "orders"]
+    );
     let image = node.metadata.image();
     let writable = |name: &str| image.topic(name).expect("there").check_writable();
     assert!(writable("orders").is_ok() && writable("__tasks.demo").is_ok());

@@ -56,8 +56,10 @@ fn outcome(before: State, request: impl FnOnce(&mut Transaction) -> Result<Decid
     (step.map_err(|error| error.code), found.state.as_str(), found.identity.epoch)
 }
 
+type Request = fn(&mut Transaction) -> Result<Decided>;
+
 fn check(before: State, expect: [Outcome; 6]) {
-    let requests: [(&str, fn(&mut Transaction) -> Result<Decided>); 6] = [
+    let requests: [(&str, Request); 6] = [
         ("init", |t| Ok(t.init(60_000, SPARE, NOW))),
         ("commit of its epoch", |t| t.end(t.identity, Ending::Commit, SPARE, NOW)),
         ("abort of its epoch", |t| t.end(t.identity, Ending::Abort, SPARE, NOW)),
