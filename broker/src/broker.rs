@@ -15,6 +15,7 @@ use sunseo_tier::{ObjectStoreHandle, Tier};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::cleaner::Cleaner;
 use crate::coordinator::{Coordinator, CoordinatorConfig, HighWatermarks};
 use crate::internal::SharedInternalLog;
 use crate::local_log::LocalLog;
@@ -36,6 +37,7 @@ pub struct Broker {
     node: Arc<Node>,
     /// Retention, roll by age, checkpoints.
     upkeep: JoinHandle<()>,
+    cleaner: Cleaner,
     /// Set by a shutdown that went through.
     stopped: bool,
 }
@@ -132,8 +134,10 @@ impl Broker {
         reads.set_tier(Some(tier));
         let upkeep =
             tokio::spawn(upkeep(log.clone(), Duration::from_millis(config.maintenance_interval_ms.max(1))));
+        let interval = Duration::from_millis(config.maintenance_interval_ms.max(1));
+        let cleaner = Cleaner::start(log.clone(), Arc::clone(&clock), interval);
         let node = Node::new(config.limits, clock, log, reads, Folds { metadata, coordinator, transactions });
-        Ok(Self { node: Arc::new(node), upkeep, stopped: false })
+        Ok(Self { node: Arc::new(node), upkeep, cleaner, stopped: false })
     }
 
     /// The node's requests; cheap to clone.
@@ -155,6 +159,7 @@ impl Broker {
     /// When the checkpoint could not be written; the next start then recovers as after a crash.
     pub async fn shutdown(mut self) -> Result<()> {
         self.upkeep.abort();
+        self.cleaner.stop().await;
         stop_folds(&self.node).await;
         let closed = self.node.log.close().await;
         self.stopped = true;
@@ -165,6 +170,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.upkeep.abort();
+        self.cleaner.abort();
         self.node.log.stop();
         if self.stopped {
             return;

@@ -12,8 +12,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sunseo_log::Compaction;
 use sunseo_proto::error::Result;
 use sunseo_proto::{PartitionId, v1};
+
+use crate::metadata::config::{COMPACT, COMPACT_DELETE, dirty_permille};
 
 /// A shared internal log.
 pub(crate) type SharedInternalLog = Arc<dyn InternalLog>;
@@ -32,6 +35,9 @@ pub(crate) struct PartitionSettings {
     pub(crate) tiered: bool,
     pub(crate) local_retention_bytes: Option<u64>,
     pub(crate) local_retention_ms: Option<i64>,
+    /// Whether old segments go by age and size.
+    pub(crate) deletes: bool,
+    pub(crate) compaction: Option<Compaction>,
 }
 
 impl PartitionSettings {
@@ -49,6 +55,13 @@ impl PartitionSettings {
             tiered: config.tiered,
             local_retention_bytes: limit(config.local_retention_bytes),
             local_retention_ms: Some(config.local_retention_ms).filter(|ms| *ms >= 0),
+            deletes: config.cleanup != COMPACT,
+            compaction: [COMPACT, COMPACT_DELETE].contains(&config.cleanup.as_str()).then(|| Compaction {
+                delete_retention_ms: config.delete_retention_ms,
+                min_lag_ms: config.min_compaction_lag_ms,
+                // checked when it was set
+                min_dirty_permille: dirty_permille(&config.min_dirty_ratio).unwrap_or(500),
+            }),
         }
     }
 }

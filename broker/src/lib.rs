@@ -7,6 +7,7 @@
 
 mod api;
 mod broker;
+mod cleaner;
 pub mod config;
 mod coordinator;
 mod gate;

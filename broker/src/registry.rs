@@ -27,6 +27,10 @@ impl Partitions {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
+    pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     pub(crate) fn insert(&self, partition: Arc<Partition>) {
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         by_id.insert(partition.id, partition);

@@ -119,6 +119,12 @@ codes! {
     Internal = "INTERNAL", Internal, false;
     /// Another process has taken the place of this static member: two run under one instance id.
     FencedInstance = "FENCED_INSTANCE", FailedPrecondition, false;
+    /// A topic that keeps the newest record of each key was sent a record without one.
+    KeyRequired = "KEY_REQUIRED", InvalidArgument, false;
+    /// The partition remembers as many positioned producers as it may, all of them alive.
+    TooManyProducers = "TOO_MANY_PRODUCERS", ResourceExhausted, false;
+    /// The partition has let go of this positioned producer's position and cannot tell its repeats from news.
+    ProducerRetired = "PRODUCER_RETIRED", FailedPrecondition, false;
 }
 
 impl fmt::Display for ErrorCode {

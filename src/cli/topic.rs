@@ -56,7 +56,8 @@ pub struct Alter {
 #[derive(Debug, Args)]
 struct Config {
     /// retention_ms, retention_bytes, segment_bytes, segment_ms, max_batch_bytes, durability, tiered,
-    /// local_retention_bytes or local_retention_ms; may be given several times
+    /// local_retention_bytes, local_retention_ms, cleanup ("delete", "compact" or "compact,delete"), delete_retention_ms,
+    /// min_compaction_lag_ms or min_dirty_ratio; may be given several times
     #[arg(long = "config", short, value_name = "NAME=VALUE", value_parser = super::place::pair)]
     config: Vec<(String, String)>,
 }

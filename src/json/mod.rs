@@ -42,7 +42,7 @@ pub fn refusal(error: &sunseo_proto::Error) -> Value {
 /// The HTTP status of a refusal.
 pub fn http_status(code: ErrorCode) -> u16 {
     match code {
-        ErrorCode::InvalidArgument | ErrorCode::CorruptBatch => 400,
+        ErrorCode::InvalidArgument | ErrorCode::CorruptBatch | ErrorCode::KeyRequired => 400,
         ErrorCode::Unauthorized | ErrorCode::ProducerFenced => 403,
         ErrorCode::UnknownTopic
         | ErrorCode::UnknownPartition
@@ -54,6 +54,7 @@ pub fn http_status(code: ErrorCode) -> u16 {
         ErrorCode::AlreadyExists
         | ErrorCode::SequenceGap
         | ErrorCode::PartialDuplicate
+        | ErrorCode::ProducerRetired
         | ErrorCode::FencedMember
         | ErrorCode::FencedInstance
         | ErrorCode::UnknownMember
@@ -67,7 +68,7 @@ pub fn http_status(code: ErrorCode) -> u16 {
         ErrorCode::BatchTooLarge => 413,
         ErrorCode::OffsetOutOfRange => 416,
         ErrorCode::SequenceConflict => 422,
-        ErrorCode::Overloaded => 429,
+        ErrorCode::Overloaded | ErrorCode::TooManyProducers => 429,
         ErrorCode::Unsupported => 501,
         ErrorCode::NotLeader
         | ErrorCode::FencedLeaderEpoch
@@ -93,6 +94,10 @@ fn config(config: &v1::TopicConfig) -> Value {
         "tiered": config.tiered,
         "local_retention_bytes": config.local_retention_bytes,
         "local_retention_ms": config.local_retention_ms,
+        "cleanup": config.cleanup,
+        "delete_retention_ms": config.delete_retention_ms,
+        "min_compaction_lag_ms": config.min_compaction_lag_ms,
+        "min_dirty_ratio": config.min_dirty_ratio,
     })
 }
 
@@ -125,6 +130,11 @@ pub fn topic_description(description: &v1::DescribeTopicResponse) -> Value {
             "offloaded_bytes": p.offloaded_bytes,
             "segments": p.segments,
             "failed": field(&p.failed),
+            "dirty_bytes": p.dirty_bytes,
+            "dirty_ratio": f64::from(p.dirty_permille) / 1_000.0,
+            "compacted_ms": p.compacted_ms,
+            "compacted_through": p.compacted_through,
+            "compacted_bytes": p.compacted_bytes,
         })
     };
     value["partitions"] = description.partitions.iter().map(partition).collect();

@@ -18,14 +18,18 @@ pub struct StoreConfig {
     pub disk_headroom_bytes: u64,
     /// Segment files open at once; beyond it the longest unused are synced and closed.
     pub open_files_max: usize,
-    /// Producers remembered per partition; beyond it plain producers that were silent longest are forgotten. Positioned producers
-    /// are never forgotten.
+    /// Plain producers remembered per partition; beyond it those that were silent longest are forgotten.
     pub producers_max: usize,
     /// Aborted transactions of a partition that are kept in memory; at a checkpoint more of them go to a file, and twice as many make
     /// one due.
     pub aborted_ranges_max: usize,
     /// Silence after which a plain producer is forgotten.
     pub producer_expiry_ms: i64,
+    /// Positioned producers remembered per partition. Beyond it a new one is refused unless one was silent for
+    /// [`positioned_expiry_ms`](Self::positioned_expiry_ms), which is then let go of, and refused if it comes back.
+    pub positioned_producers_max: usize,
+    /// Silence after which a positioned producer may be let go of when room is needed.
+    pub positioned_expiry_ms: i64,
     /// Bytes at the end of each active segment that are checked again after a crash, beyond those that the journal speaks of.
     pub verify_bytes: u64,
     /// Segment bytes per entry of the sparse index.
@@ -58,6 +62,8 @@ impl Default for StoreConfig {
             producers_max: 10_000,
             aborted_ranges_max: 4_096,
             producer_expiry_ms: 7 * 24 * 3_600_000,
+            positioned_producers_max: 10_000,
+            positioned_expiry_ms: 365 * 24 * 3_600_000,
             verify_bytes: 8 << 20,
             index_interval_bytes: 16 << 10,
             background: Background::Threads,

@@ -65,6 +65,14 @@ pub enum Refusal {
     )]
     PartialDuplicate { producer_id: i64, accepted_through: i64 },
     #[error(
+        "producer {producer_id} may be one whose position this partition let go of after a long silence, and could not tell its repeats from news: open it under a new name, and begin after what it has sent"
+    )]
+    ProducerRetired { producer_id: i64 },
+    #[error(
+        "{limit} positioned producers have written to this partition lately, no more can be remembered: use fewer names, or raise positioned_producers_max"
+    )]
+    TooManyProducers { limit: usize },
+    #[error(
         "batch has {bytes} bytes, the topic takes {limit}: send smaller batches or raise max_batch_bytes"
     )]
     BatchTooLarge { bytes: usize, limit: usize },
@@ -86,6 +94,8 @@ impl Refusal {
             Self::ProducerFenced { .. } => ErrorCode::ProducerFenced,
             Self::TransactionOpen { .. } => ErrorCode::TransactionState,
             Self::PartialDuplicate { .. } => ErrorCode::PartialDuplicate,
+            Self::ProducerRetired { .. } => ErrorCode::ProducerRetired,
+            Self::TooManyProducers { .. } => ErrorCode::TooManyProducers,
             Self::BatchTooLarge { .. } => ErrorCode::BatchTooLarge,
             Self::DiskFull { .. } => ErrorCode::DiskFull,
             Self::Failed { .. } => ErrorCode::PartitionFailed,

@@ -2,7 +2,10 @@
 //!
 //! - A plain producer numbers its records densely; its last five batches are remembered. Sequences go from `i32::MAX` to 0. A producer
 //!   that is not known starts anywhere (retention may have removed what it wrote); so does a higher epoch.
-//! - A positioned producer has one number, its last position; positions rise but need not be dense. It is never forgotten.
+//! - A positioned producer has one number, its last position; positions rise but need not be dense. Nothing else tells its repeats from
+//!   news, so it is let go of only when room is needed for another one and it was silent for very long. What was let go of is
+//!   refused when it comes back: identities are given in rising order, so one number, the highest that was let go of, is enough to
+//!   know that an unknown one below it may have been here.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,6 +19,8 @@ use crate::{Outcome, Refusal};
 
 /// Batches of a plain producer that are remembered, as many as a client may have in flight.
 pub(crate) const BATCHES_REMEMBERED: usize = 5;
+/// Of a positioned producer that an earlier version stored.
+const UNKNOWN_MS: i64 = i64::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Numbered {
@@ -37,13 +42,22 @@ struct Positioned {
     epoch: i16,
     position: i64,
     last_offset: i64,
+    seen_ms: i64,
 }
 
 /// All producers of one partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Producers {
     plain: BTreeMap<i64, Plain>,
     positioned: BTreeMap<i64, Positioned>,
+    /// Highest identity that was let go of, -1 for none.
+    retired_through: i64,
+}
+
+impl Default for Producers {
+    fn default() -> Self {
+        Self { plain: BTreeMap::new(), positioned: BTreeMap::new(), retired_through: -1 }
+    }
 }
 
 /// `sequence + more`, going from `i32::MAX` to 0.
@@ -71,7 +85,12 @@ impl Producers {
         range: PositionRange,
     ) -> Result<Option<Outcome>, Refusal> {
         let producer_id = header.producer_id;
-        let Some(known) = self.positioned.get(&producer_id) else { return Ok(None) };
+        let Some(known) = self.positioned.get(&producer_id) else {
+            return match producer_id <= self.retired_through {
+                true => Err(Refusal::ProducerRetired { producer_id }),
+                false => Ok(None),
+            };
+        };
         fence(header, known.epoch)?;
         if range.last <= known.position {
             return Ok(Some(Outcome::Duplicate { base_offset: -1, last_offset: known.last_offset }));
@@ -107,7 +126,8 @@ impl Producers {
     pub(crate) fn record(&mut self, header: &BatchHeader, position: Option<PositionRange>, now_ms: i64) {
         let (base_offset, last_offset) = (header.base_offset, header.last_offset());
         if let Some(range) = position {
-            let now = Positioned { epoch: header.producer_epoch, position: range.last, last_offset };
+            let epoch = header.producer_epoch;
+            let now = Positioned { epoch, position: range.last, last_offset, seen_ms: now_ms };
             self.positioned.insert(header.producer_id, now);
             return;
         }
@@ -142,11 +162,11 @@ impl Producers {
         }
     }
 
-    /// Forgets plain producers that were silent since `before_ms`, and the longest silent ones beyond `limit` producers in all.
+    /// Forgets plain producers that were silent since `before_ms`, and the longest silent ones beyond `limit`.
     /// None that has a transaction open: its next batch must follow the last one.
     pub(crate) fn forget(&mut self, before_ms: i64, limit: usize, is_open: impl Fn(i64) -> bool) {
         self.plain.retain(|id, producer| producer.seen_ms >= before_ms || is_open(*id));
-        let excess = (self.plain.len() + self.positioned.len()).saturating_sub(limit).min(self.plain.len());
+        let excess = self.plain.len().saturating_sub(limit);
         if excess == 0 {
             return;
         }
@@ -158,6 +178,33 @@ impl Producers {
         }
     }
 
+    /// Makes room for a positioned producer that is not known, among at most `limit`: those that were silent since `before_ms` go, the
+    /// longest silent first, an eighth of the limit at once. Returns how many.
+    pub(crate) fn admit(&mut self, producer_id: i64, limit: usize, before_ms: i64) -> Result<usize, Refusal> {
+        if self.positioned.len() < limit || self.positioned.contains_key(&producer_id) {
+            return Ok(0);
+        }
+        let silent = self.positioned.iter().filter(|(_, p)| p.seen_ms < before_ms);
+        let mut silent: Vec<(i64, i64)> = silent.map(|(id, p)| (p.seen_ms, *id)).collect();
+        if silent.is_empty() {
+            return Err(Refusal::TooManyProducers { limit });
+        }
+        silent.sort_unstable();
+        silent.truncate((limit / 8).max(1));
+        for (_, id) in &silent {
+            self.positioned.remove(id);
+            self.retired_through = self.retired_through.max(*id);
+        }
+        Ok(silent.len())
+    }
+
+    /// Gives those a time whose last one an earlier version did not store.
+    pub(crate) fn date_unknown(&mut self, now_ms: i64) {
+        for known in self.positioned.values_mut().filter(|known| known.seen_ms == UNKNOWN_MS) {
+            known.seen_ms = now_ms;
+        }
+    }
+
     /// Offset of the last record of each producer.
     pub(crate) fn last_offsets(&self) -> BTreeMap<i64, i64> {
         let plain = self.plain.iter().filter_map(|(id, p)| Some((*id, p.last.back()?.last_offset)));
@@ -165,8 +212,9 @@ impl Producers {
         plain.chain(positioned).collect()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.plain.len() + self.positioned.len()
+    /// Plain ones.
+    pub(crate) fn plain_len(&self) -> usize {
+        self.plain.len()
     }
 
     pub(crate) fn last_position(&self, producer_id: i64) -> Option<i64> {
@@ -193,10 +241,12 @@ impl Producers {
             out.put_i16(producer.epoch);
             out.put_i64(producer.position);
             out.put_i64(producer.last_offset);
+            out.put_i64(producer.seen_ms);
         }
+        out.put_i64(self.retired_through);
     }
 
-    pub(crate) fn decode(from: &mut Decoder) -> Result<Self, EnvelopeError> {
+    pub(crate) fn decode(from: &mut Decoder, version: u8) -> Result<Self, EnvelopeError> {
         let mut producers = Self::default();
         for _ in 0..from.u32()? {
             let (id, epoch, seen_ms) = (from.i64()?, from.i16()?, from.i64()?);
@@ -213,8 +263,12 @@ impl Producers {
         }
         for _ in 0..from.u32()? {
             let id = from.i64()?;
-            let known = Positioned { epoch: from.i16()?, position: from.i64()?, last_offset: from.i64()? };
-            producers.positioned.insert(id, known);
+            let (epoch, position, last_offset) = (from.i16()?, from.i64()?, from.i64()?);
+            let seen_ms = if version >= 2 { from.i64()? } else { UNKNOWN_MS };
+            producers.positioned.insert(id, Positioned { epoch, position, last_offset, seen_ms });
+        }
+        if version >= 2 {
+            producers.retired_through = from.i64()?;
         }
         Ok(producers)
     }

@@ -93,11 +93,11 @@ fn silent_plain_producers_are_forgotten_and_positioned_ones_never() {
     }
     producers.record(&plain(0, -1, 1, 11), Some(range(1, 1)), 0);
     producers.forget(3, 100, |_| false);
-    assert_eq!(producers.len(), 8);
+    assert_eq!(producers.plain_len(), 7);
     producers.forget(3, 3, |_| false);
-    assert_eq!(producers.plain.keys().copied().collect::<Vec<_>>(), [8, 9]);
+    assert_eq!(producers.plain.keys().copied().collect::<Vec<_>>(), [7, 8, 9]);
     producers.forget(i64::MAX, 0, |_| false);
-    assert_eq!((producers.len(), producers.last_position(7)), (1, Some(1)));
+    assert_eq!((producers.plain_len(), producers.last_position(7)), (0, Some(1)));
 }
 
 #[test]
@@ -109,5 +109,44 @@ fn producers_survive_their_encoding() {
     producers.record(&plain(1, -1, 1, 21), Some(range(4, 8)), 6);
     let mut out = Vec::new();
     producers.encode(&mut out);
-    assert_eq!(Producers::decode(&mut Decoder::new(out.into())), Ok(producers));
+    assert_eq!(Producers::decode(&mut Decoder::new(out.into()), 2), Ok(producers));
+}
+
+fn of(producer_id: i64) -> BatchHeader {
+    BatchHeader { producer_id, base_sequence: -1, ..plain(0, 0, 1, 0) }
+}
+
+#[test]
+fn a_positioned_producer_goes_only_for_another_one_after_a_long_silence_and_is_refused_then() {
+    let mut producers = Producers::default();
+    for (id, seen_ms) in [(1, 100), (2, 50), (3, 300)] {
+        producers.record(&of(id), Some(range(5, 5)), seen_ms);
+    }
+    assert_eq!(producers.admit(3, 3, 0), Ok(0), "who is known needs no room");
+    assert_eq!(producers.admit(9, 3, 50), Err(Refusal::TooManyProducers { limit: 3 }));
+    assert_eq!(producers.admit(9, 3, 200), Ok(1), "one at a time, the longest silent first");
+    producers.record(&of(9), Some(range(1, 1)), 400);
+    let retired = Err(Refusal::ProducerRetired { producer_id: 2 });
+    assert_eq!(producers.check(&of(2), Some(range(5, 5))), retired, "its repeat is not taken for news");
+    assert_eq!(producers.check(&of(2), Some(range(6, 6))), retired);
+    assert_eq!(producers.last_position(1), Some(5));
+    assert_eq!(producers.check(&of(10), Some(range(1, 1))), Ok(None), "a later identity was never here");
+    let mut out = Vec::new();
+    producers.encode(&mut out);
+    let stored = Producers::decode(&mut Decoder::new(out.into()), 2).expect("decodes");
+    assert_eq!(stored.check(&of(2), Some(range(5, 5))), retired);
+}
+
+#[test]
+fn what_version_1_stored_counts_as_seen_at_the_start() {
+    let mut producers = Producers::default();
+    producers.record(&of(1), Some(range(5, 5)), 100);
+    let mut out = Vec::new();
+    producers.encode(&mut out);
+    // without the time and the number behind it
+    out.truncate(out.len() - 16);
+    let mut old = Producers::decode(&mut Decoder::new(out.into()), 1).expect("decodes");
+    old.date_unknown(700);
+    assert_eq!(old.admit(2, 1, 700), Err(Refusal::TooManyProducers { limit: 1 }));
+    assert_eq!(old.admit(2, 1, 701), Ok(1));
 }

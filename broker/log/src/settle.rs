@@ -282,7 +282,8 @@ impl Work<'_> {
         Ok((partition, report))
     }
 
-    fn finish(self) -> (Partition, Recovered) {
+    fn finish(mut self) -> (Partition, Recovered) {
+        self.state.producers.date_unknown(self.how.now_ms);
         let active = self.state.active;
         self.finish_with(active)
     }

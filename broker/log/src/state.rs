@@ -197,7 +197,7 @@ impl PartitionState {
             opened_ms: from.i64()?,
         };
         let sealed = (0..from.u32()?).map(|_| decode_segment(from, version)).collect::<Result<_, _>>()?;
-        let (epochs, producers) = (Epochs::decode(from)?, Producers::decode(from)?);
+        let (epochs, producers) = (Epochs::decode(from)?, Producers::decode(from, version)?);
         let cleaned = if version >= 2 { Cleaned::decode(from)? } else { Cleaned::default() };
         // written before there were transactions
         let transactions = match from.is_empty() {

@@ -52,6 +52,7 @@ pub struct Store {
     /// Names of partitions' directories are not synced.
     pub(crate) names_dirty: bool,
     pub(crate) was_clean: bool,
+    producers_retired: u64,
     /// Shared with the thread that writes it, while it does.
     pub(crate) frame: Arc<FrameBuilder>,
     pub(crate) scratch: Vec<u8>,
@@ -119,6 +120,7 @@ impl Store {
             checkpointed_ms: now_ms,
             names_dirty: false,
             was_clean,
+            producers_retired: 0,
             frame: Arc::new(frame),
             scratch: Vec::new(),
             running: None,
@@ -255,6 +257,9 @@ impl Store {
         // an end of a transaction frees those who wait for it, and is small
         let is_privileged = self.privileged.contains(&id) || append.header.is_control();
         self.make_room(id, bytes, is_privileged)?;
+        if append.position.is_some() {
+            self.admit(id, append.header.producer_id, now_ms)?;
+        }
         // checked above
         let partition = self.partitions.get_mut(&id).ok_or(Refusal::UnknownPartition(id))?;
         begin_epoch(partition, leader_epoch);
@@ -263,7 +268,7 @@ impl Store {
         let at = partition.state.active.bytes;
         partition.state.push(&header, append.position, now_ms);
         let limit = self.config.producers_max;
-        if partition.state.producers.len() > limit {
+        if partition.state.producers.plain_len() > limit {
             // an eighth at once, so that the search is rare
             partition.state.forget_producers(i64::MIN, limit - limit / 8);
         }
@@ -273,6 +278,25 @@ impl Store {
         self.pending_bytes += bytes;
         self.touched.insert(id);
         Ok(Outcome::Appended { base_offset: header.base_offset, last_offset: header.last_offset() })
+    }
+
+    /// Room in the memory of positioned producers.
+    fn admit(&mut self, id: PartitionId, producer_id: i64, now_ms: i64) -> Result<(), Refusal> {
+        let limit = self.config.positioned_producers_max;
+        let before_ms = now_ms.saturating_sub(self.config.positioned_expiry_ms);
+        let partition = self.partitions.get_mut(&id).ok_or(Refusal::UnknownPartition(id))?;
+        let retired = partition.state.producers.admit(producer_id, limit, before_ms)?;
+        if retired > 0 {
+            tracing::warn!(partition = %id, retired, "positioned producers were let go of after a long silence");
+            self.producers_retired += retired as u64;
+        }
+        Ok(())
+    }
+
+    /// Positioned producers that were let go of since the start.
+    #[must_use]
+    pub fn producers_retired(&self) -> u64 {
+        self.producers_retired
     }
 
     /// Room for a batch, in the segment, the journal and on the disk, before anything is changed because of it.

@@ -4,6 +4,9 @@
 //! position is its epoch and a counter, so that a late write of an earlier process can neither follow nor displace a
 //! newer one.
 //!
+//! What the notes add up to is written down again now and then, one note for each shard; what lies before that is deleted. So the topic
+//! and the time that a start reads it for do not grow with the life of the server.
+//!
 //! Not here: what a note says ([`crate::position`]).
 
 use std::time::Duration;
@@ -26,6 +29,10 @@ pub const TOPIC: &str = "__outbox";
 const BATCH_NOTES_MAX: usize = 512;
 /// Notes that wait for the writer; beyond it shards wait.
 const QUEUE_NOTES_MAX: usize = 1_024;
+/// Notes after which their sum is written down anew.
+const SNAPSHOT_NOTES: u64 = 20_000;
+/// Notes of one batch of a snapshot: each may hold a whole window.
+const SNAPSHOT_BATCH_NOTES: usize = 64;
 /// How long one batch of notes is tried before its shards are told.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Positions of one epoch of the writer.
@@ -60,7 +67,15 @@ impl Checkpoints {
         producer.append(TOPIC, 0, vec![(first, opening)]).await?;
         let ledger = read(client).await?;
         let (notes, queue) = mpsc::channel(QUEUE_NOTES_MAX);
-        Ok((Self { notes }, ledger, write(producer, first + 1, queue)))
+        let writer = Writer {
+            client: client.clone(),
+            producer,
+            position: first + 1,
+            ledger: ledger.clone(),
+            notes_since: SNAPSHOT_NOTES,
+            snapshot_notes: SNAPSHOT_NOTES,
+        };
+        Ok((Self { notes }, ledger, writer.write(queue)))
     }
 
     /// Returns when the note is durable.
@@ -100,20 +115,126 @@ fn corrupt(offset: i64, error: &dyn std::error::Error) -> Error {
     Error::new(ErrorCode::CorruptLog, message)
 }
 
-async fn write(producer: PositionedProducer, mut position: i64, mut queue: mpsc::Receiver<Note>) {
-    let mut notes = Vec::new();
-    while queue.recv_many(&mut notes, BATCH_NOTES_MAX).await > 0 {
-        let records = (position..)
-            .zip(&notes)
-            .map(|(position, note)| (position, Record::new(note.key.clone(), note.value.clone(), 0)));
-        let written = producer.append(TOPIC, 0, records.collect()).await.map(drop);
-        if let Err(error) = &written {
-            tracing::error!(%error, notes = notes.len(), "progress of the outbox could not be written down");
+/// The only writer of the topic.
+struct Writer {
+    client: Client,
+    producer: PositionedProducer,
+    /// Of the next note.
+    position: i64,
+    /// What the notes add up to that were written.
+    ledger: Ledger,
+    /// Notes since the last snapshot; the first one is due with the first note after a start.
+    notes_since: u64,
+    snapshot_notes: u64,
+}
+
+impl Writer {
+    async fn write(mut self, mut queue: mpsc::Receiver<Note>) {
+        let mut notes = Vec::new();
+        while queue.recv_many(&mut notes, BATCH_NOTES_MAX).await > 0 {
+            let records = notes.iter().map(|note| (note.key.clone(), note.value.clone())).collect();
+            let written = self.append(records).await.map(drop);
+            match &written {
+                Ok(()) => notes.iter().for_each(|note| self.add(note)),
+                Err(error) => {
+                    tracing::error!(%error, notes = notes.len(), "progress of the outbox could not be written down");
+                }
+            }
+            let is_written = written.is_ok();
+            for note in notes.drain(..) {
+                // a shard that no longer waits has gone
+                let _ = note.written.send(written.clone());
+            }
+            if is_written && self.notes_since >= self.snapshot_notes {
+                self.snapshot().await;
+            }
         }
-        position += notes.len() as i64;
-        for note in notes.drain(..) {
-            // a shard that no longer waits has gone
-            let _ = note.written.send(written.clone());
+    }
+
+    /// Returns where they begin, when it is sure.
+    async fn append(&mut self, records: Vec<(String, Bytes)>) -> Result<Option<i64>> {
+        let count = records.len() as i64;
+        let records = (self.position..).zip(records);
+        let records = records.map(|(position, (key, value))| (position, Record::new(key, value, 0)));
+        // a position is never used for two notes, whatever becomes of the first
+        self.position += count;
+        let appended = self.producer.append(TOPIC, 0, records.collect()).await?;
+        // of what an attempt appended whose answer was lost the place is not known
+        Ok(Some(appended.base_offset).filter(|offset| appended.dropped == 0 && *offset >= 0))
+    }
+
+    fn add(&mut self, note: &Note) {
+        self.notes_since += 1;
+        // it was sealed here
+        if let Ok(checkpoint) = Checkpoint::open(&note.value) {
+            self.ledger.apply(&note.key, checkpoint);
         }
+    }
+
+    /// Writes down what the notes add up to, then deletes what lies before. Notes whose outcome is not known are not in it: their
+    /// shards were told so, and did not go by them.
+    async fn snapshot(&mut self) {
+        self.notes_since = 0;
+        let notes = self.ledger.snapshot();
+        let mut begin: Option<Option<i64>> = None;
+        for part in notes.chunks(SNAPSHOT_BATCH_NOTES) {
+            let records = part.iter().map(|(key, checkpoint)| (key.clone(), checkpoint.seal())).collect();
+            match self.append(records).await {
+                Ok(place) => drop(begin.get_or_insert(place)),
+                Err(error) => return tracing::warn!(%error, "the outbox's notes were not summed up"),
+            }
+        }
+        let Some(before) = begin.flatten().filter(|offset| *offset > 0) else { return };
+        if let Err(error) = self.client.admin().delete_records(TOPIC, [(0, Some(before))]).await {
+            tracing::debug!(%error, "the outbox's older notes stay for now");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::Events;
+    use crate::testing;
+
+    fn note(position: i64) -> Checkpoint {
+        let events = Events { first: position + 1, checksums: vec![position as u32, 9] };
+        Checkpoint { position, events: Some(events), ..Checkpoint::default() }
+    }
+
+    /// Ends with the writer's queue.
+    async fn live(fake: &sunseo_client::testing::MemoryTransport, notes: std::ops::Range<i64>) -> Ledger {
+        let (checkpoints, ledger, writer) = Checkpoints::open(&fake.client()).await.expect("opens");
+        let write = async move {
+            for position in notes {
+                checkpoints.write("orders", "a", &note(position)).await.expect("written");
+                checkpoints.write("orders", "b", &note(position * 2)).await.expect("written");
+            }
+        };
+        futures::join!(write, writer);
+        ledger
+    }
+
+    #[tokio::test]
+    async fn lives_with_snapshots_between_add_up_to_the_same() {
+        let fake = testing::broker(5, testing::faults());
+        let mut expected = Ledger::default();
+        for life in 0..4 {
+            let found = live(&fake, life * 10..life * 10 + 10).await;
+            let windows = |ledger: &Ledger| -> Vec<_> {
+                ledger
+                    .shards
+                    .iter()
+                    .map(|(k, s)| (k.clone(), s.checkpoint.position, s.window.clone()))
+                    .collect()
+            };
+            assert_eq!(windows(&found), windows(&expected), "life {life}");
+            for position in life * 10..life * 10 + 10 {
+                expected.apply("orders/a", note(position));
+                expected.apply("orders/b", note(position * 2));
+            }
+        }
+        // an opening, 20 notes and one snapshot of at most two notes in each life
+        assert!(fake.records(TOPIC)[0].len() <= 4 * 23, "snapshots are rare");
     }
 }

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use sunseo_proto::envelope::{EnvelopeError, kind, open_as, seal};
 
 use crate::ingest::window::Window;
-use crate::names::parse_shard_key;
+use crate::names::{parse_shard_key, shard_key};
 
 const VERSION: u8 = 1;
 
@@ -128,6 +128,19 @@ impl Ledger {
         stored.checkpoint = checkpoint;
     }
 
+    /// Notes, by key, that add up to the same: one for each shard, with everything its window remembers.
+    pub fn snapshot(&self) -> Vec<(String, Checkpoint)> {
+        let note = |((source, shard), stored): (&(String, String), &Stored)| {
+            let mut checkpoint = stored.checkpoint.clone();
+            if let Some(events) = &mut checkpoint.events {
+                let (first, checksums) = stored.window.all();
+                *events = Events { first, checksums };
+            }
+            (shard_key(source, shard), checkpoint)
+        };
+        self.shards.iter().map(note).collect()
+    }
+
     /// The shards of one source.
     pub fn of_source<'a>(&'a self, source: &'a str) -> impl Iterator<Item = (&'a str, &'a Stored)> {
         let from = (source.to_owned(), String::new());
@@ -166,6 +179,24 @@ mod tests {
         let mut broken = sealed.to_vec();
         broken[14] ^= 1;
         assert!(Checkpoint::open(&broken.into()).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_adds_up_to_the_same() {
+        let mut ledger = Ledger::default();
+        for n in 0..2_000 {
+            ledger.apply("orders/a", note(n, n + 1, &[n as u32, 7]));
+            ledger.apply("orders/b", Checkpoint { position: n, ..Checkpoint::default() });
+        }
+        ledger.apply("orders/c", note(3, 4, &[]));
+        let mut restored = Ledger::default();
+        ledger.snapshot().into_iter().for_each(|(key, note)| restored.apply(&key, note));
+        let of = |ledger: &Ledger| -> Vec<_> {
+            let shards = ledger.shards.iter();
+            shards.map(|(key, s)| (key.clone(), s.checkpoint.position, s.window.clone())).collect()
+        };
+        assert_eq!(of(&restored), of(&ledger));
+        assert_eq!(restored.snapshot(), ledger.snapshot());
     }
 
     #[test]

@@ -51,6 +51,11 @@ fn check_batch(bytes: Bytes, max_batch_bytes: usize) -> Result<CheckedBatch> {
         let message = "the batch is a control batch, which only the broker writes: clear attribute bit 5";
         return Err(Error::new(ErrorCode::InvalidArgument, message));
     }
+    if header.delete_horizon_ms().is_some() {
+        let message =
+            "the batch has a delete horizon, which only the broker's cleaner sets: clear attribute bit 6";
+        return Err(Error::new(ErrorCode::InvalidArgument, message));
+    }
     if header.is_transactional() && !header.is_sequenced() {
         let message = "the batch is transactional and has no producer id, or carries a position: send a producer id, epoch and sequence";
         return Err(Error::new(ErrorCode::InvalidArgument, message));

@@ -1,9 +1,13 @@
 //! Topics with the facts of their partitions, and the end of a topic.
 
+use std::sync::Arc;
+
 use sunseo_proto::PartitionId;
 use sunseo_proto::error::Result;
 use sunseo_proto::v1;
 
+use crate::cleaner;
+use crate::log_thread::Owner;
 use crate::node::Node;
 
 impl Node {
@@ -16,14 +20,27 @@ impl Node {
         let ids: Vec<PartitionId> = image.topic(&request.name)?.partition_ids().collect();
         let facts = {
             let ids = ids.clone();
-            self.log.call(move |owner| ids.into_iter().map(|id| owner.facts(id)).collect::<Vec<_>>()).await?
+            let (partitions, now_ms) = (Arc::clone(self.log.partitions()), self.clock.now_ms());
+            let look = move |owner: &mut Owner, id| {
+                let facts = owner.facts(id)?;
+                let limit = partitions.get(id).map_or(0, |partition| cleaner::limit_of(&partition));
+                Ok((facts, owner.store().dirt(id, limit, now_ms)?.unwrap_or_default()))
+            };
+            self.log
+                .call(move |owner| ids.into_iter().map(|id| look(owner, id)).collect::<Vec<Result<_>>>())
+                .await?
         };
         let tier = self.reads.tier();
         let mut partitions = Vec::with_capacity(ids.len());
         for (id, facts) in ids.into_iter().zip(facts) {
             let mut description = v1::PartitionDescription { partition: id.partition, ..Default::default() };
             match (facts, self.partition(id)) {
-                (Ok(facts), Ok(partition)) => {
+                (Ok((facts, dirt)), Ok(partition)) => {
+                    description.dirty_bytes = dirt.dirty_bytes;
+                    description.dirty_permille = dirt.permille();
+                    description.compacted_ms = facts.cleaned.at_ms;
+                    description.compacted_through = facts.cleaned.through;
+                    description.compacted_bytes = facts.cleaned.removed_bytes;
                     description.log_start_offset = facts.log_start;
                     description.local_start_offset = facts.local_start;
                     description.high_watermark = partition.readable_end().unwrap_or(-1);

@@ -5,6 +5,7 @@ pub(crate) mod delete_records;
 mod describe;
 pub(crate) mod fetch;
 mod join;
+pub(crate) mod keys;
 mod offsets;
 pub(crate) mod produce;
 mod tier;

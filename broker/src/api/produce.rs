@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::check::{CheckedBatch, check};
 use super::join::Joins;
+use crate::api::keys::require_keys;
 use crate::log_thread::{COMMAND_BYTES, stopped};
 use crate::metadata::State;
 use crate::node::Node;
@@ -108,7 +109,11 @@ impl Node {
         let id = found.partition(part.partition)?;
         let partition = self.partition(id)?;
         let max_batch_bytes = partition.settings().max_batch_bytes;
+        let field = if part.batch.is_some() { "batch" } else { "records" };
         let batch: CheckedBatch = check(part, max_batch_bytes, now_ms)?;
+        if partition.settings().compaction.is_some() {
+            require_keys(topic, &batch).map_err(|error| error.at(field))?;
+        }
         Ok(Append { partition, batch })
     }
 }

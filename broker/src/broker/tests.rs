@@ -1,5 +1,6 @@
 //! A whole node, in process and over a socket, on a disk that obeys the scenario.
 
+mod compaction;
 mod faults;
 mod folds;
 mod lifecycle;

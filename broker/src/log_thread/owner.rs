@@ -237,6 +237,8 @@ impl Owner {
     /// Roll by age, retention, checkpoint.
     pub(crate) fn maintain(&mut self) {
         let outcome = self.store.maintain(self.clock.now_ms());
+        metrics::counter!("sunseo_positioned_producers_retired_total")
+            .absolute(self.store.producers_retired());
         self.failed_before.extend(outcome.failed.iter().cloned());
         self.synced(outcome);
     }
@@ -346,6 +348,9 @@ fn append_to(
             Ok(Appended { base_offset, last_offset, duplicate: true })
         }
         Err(refusal) => {
+            if matches!(refusal.code(), ErrorCode::ProducerRetired | ErrorCode::TooManyProducers) {
+                metrics::counter!("sunseo_positioned_producers_refused_total").increment(1);
+            }
             let accepted_through = refusal.accepted_through().unwrap_or(0);
             Err(Refused { error: refusal.into(), accepted_through })
         }
@@ -361,8 +366,8 @@ fn config_of(settings: &PartitionSettings) -> PartitionConfig {
         retention_bytes: settings.retention_bytes,
         max_batch_bytes: settings.max_batch_bytes,
         fsync: settings.fsync,
-        own_retention: !settings.tiered,
-        compaction: None,
+        own_retention: settings.deletes && !settings.tiered,
+        compaction: settings.compaction,
     }
 }
 

@@ -37,7 +37,7 @@ const fn number(
     Number { name, min: range.0, max: range.1, unlimited, field }
 }
 
-const NUMBERS: [Number; 7] = [
+const NUMBERS: [Number; 9] = [
     number("retention_ms", (1, i64::MAX), true, |c| &mut c.retention_ms),
     number("retention_bytes", (1, i64::MAX), true, |c| &mut c.retention_bytes),
     number("segment_bytes", (1 << 10, SEGMENT_BYTES_MAX), false, |c| &mut c.segment_bytes),
@@ -45,8 +45,19 @@ const NUMBERS: [Number; 7] = [
     number("max_batch_bytes", (1 << 10, BATCH_BYTES_MAX), false, |c| &mut c.max_batch_bytes),
     number("local_retention_bytes", (0, i64::MAX), true, |c| &mut c.local_retention_bytes),
     number("local_retention_ms", (0, i64::MAX), true, |c| &mut c.local_retention_ms),
+    number("delete_retention_ms", (0, i64::MAX), false, |c| &mut c.delete_retention_ms),
+    number("min_compaction_lag_ms", (0, i64::MAX), false, |c| &mut c.min_compaction_lag_ms),
 ];
 
+/// Old segments go by age and size.
+pub(crate) const DELETE: &str = "delete";
+/// Of each key the newest record stays.
+pub(crate) const COMPACT: &str = "compact";
+/// Both.
+pub(crate) const COMPACT_DELETE: &str = "compact,delete";
+
+const CLEANUP: &str = "cleanup";
+const MIN_DIRTY_RATIO: &str = "min_dirty_ratio";
 const DURABILITY: &str = "durability";
 const TIERED: &str = "tiered";
 
@@ -63,7 +74,22 @@ pub fn default_topic_config() -> v1::TopicConfig {
         tiered: false,
         local_retention_bytes: -1,
         local_retention_ms: -1,
+        cleanup: DELETE.to_owned(),
+        delete_retention_ms: 24 * 3_600_000,
+        min_compaction_lag_ms: 0,
+        min_dirty_ratio: "0.5".to_owned(),
     }
+}
+
+/// What an earlier version stored, with what it did not know.
+pub(crate) fn completed(mut config: v1::TopicConfig) -> v1::TopicConfig {
+    if config.cleanup.is_empty() {
+        let defaults = default_topic_config();
+        config.cleanup = defaults.cleanup;
+        config.delete_retention_ms = defaults.delete_retention_ms;
+        config.min_dirty_ratio = defaults.min_dirty_ratio;
+    }
+    config
 }
 
 /// The settings `base` with `changes` on top.
@@ -78,6 +104,7 @@ pub(crate) fn with_changes(
     for (key, value) in changes {
         set(&mut config, key, value)?;
     }
+    check_together(&config)?;
     Ok(config)
 }
 
@@ -88,7 +115,36 @@ pub(crate) fn check(config: &v1::TopicConfig) -> Result<()> {
         let value = *(number.field)(&mut copy);
         number.check(value, &value.to_string())?;
     }
-    durability(&config.durability).map(drop)
+    durability(&config.durability)?;
+    cleanup(&config.cleanup)?;
+    dirty_permille(&config.min_dirty_ratio)?;
+    check_together(config)
+}
+
+/// What cannot be together.
+fn check_together(config: &v1::TopicConfig) -> Result<()> {
+    if config.tiered && config.cleanup != DELETE {
+        let remedy = "a tiered topic is not compacted, because what was offloaded stays as it is: set tiered to false, or cleanup to \"delete\"";
+        return Err(refused(CLEANUP, &config.cleanup, remedy));
+    }
+    Ok(())
+}
+
+fn cleanup(value: &str) -> Result<&'static str> {
+    match value {
+        DELETE => Ok(DELETE),
+        COMPACT => Ok(COMPACT),
+        COMPACT_DELETE | "delete,compact" => Ok(COMPACT_DELETE),
+        _ => Err(refused(CLEANUP, value, "use \"delete\", \"compact\" or \"compact,delete\"")),
+    }
+}
+
+/// A decimal from 0 to 1 in thousandths.
+pub(crate) fn dirty_permille(value: &str) -> Result<u32> {
+    match value.parse::<f64>() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok((ratio * 1_000.0).round() as u32),
+        _ => Err(refused(MIN_DIRTY_RATIO, value, "use a decimal from 0 to 1, such as 0.5")),
+    }
 }
 
 fn set(config: &mut v1::TopicConfig, key: &str, value: &str) -> Result<()> {
@@ -97,6 +153,11 @@ fn set(config: &mut v1::TopicConfig, key: &str, value: &str) -> Result<()> {
         return Ok(());
     }
     match key {
+        CLEANUP => config.cleanup = cleanup(value)?.to_owned(),
+        MIN_DIRTY_RATIO => {
+            dirty_permille(value)?;
+            config.min_dirty_ratio = value.to_owned();
+        }
         DURABILITY => config.durability = durability(value)?.to_owned(),
         TIERED => {
             config.tiered = match value {
@@ -147,7 +208,8 @@ fn refused(key: &str, value: &str, remedy: &str) -> Error {
 }
 
 fn unknown(key: &str) -> Error {
-    let known = NUMBERS.iter().map(|number| number.name).chain([DURABILITY, TIERED]);
+    let known =
+        NUMBERS.iter().map(|number| number.name).chain([DURABILITY, TIERED, CLEANUP, MIN_DIRTY_RATIO]);
     let nearest = known.min_by_key(|name| edits(key, name)).unwrap_or_default();
     let key: String = key.chars().take(64).collect();
     Error::invalid(
@@ -215,6 +277,10 @@ mod tests {
             ("max_batch_bytes", "67108865", "to 67108864"),
             ("segment_ms", "99", "from 100"),
             ("tiered", "yes", "\"true\" or \"false\""),
+            ("cleanup", "compact,compact", "\"compact,delete\""),
+            ("min_dirty_ratio", "1.01", "from 0 to 1"),
+            ("min_dirty_ratio", "NaN", "from 0 to 1"),
+            ("delete_retention_ms", "-1", "from 0"),
             ("durability", "none", "\"fsync\" or \"replicated\""),
         ] {
             let refused = changed(&[(key, value)]).expect_err(key);
@@ -225,6 +291,29 @@ mod tests {
         assert!(check(&wrong).is_err());
         let wrong = v1::TopicConfig { durability: String::new(), ..default_topic_config() };
         assert!(check(&wrong).is_err());
+    }
+
+    #[test]
+    fn a_topic_is_tiered_or_compacted() {
+        let both = [("tiered", "true"), ("cleanup", "compact")];
+        let refused = changed(&both).expect_err("not together");
+        assert_eq!(refused.field.as_deref(), Some("config.cleanup"));
+        assert!(refused.message.contains("tiered"), "{refused}");
+        let config =
+            changed(&[("cleanup", "delete,compact"), ("min_dirty_ratio", "0.05")]).expect("accepted");
+        assert_eq!(
+            (config.cleanup.as_str(), dirty_permille(&config.min_dirty_ratio)),
+            (COMPACT_DELETE, Ok(50))
+        );
+        let wrong = v1::TopicConfig { tiered: true, ..config };
+        assert!(check(&wrong).is_err());
+        let old = v1::TopicConfig {
+            cleanup: String::new(),
+            min_dirty_ratio: String::new(),
+            delete_retention_ms: 0,
+            ..default_topic_config()
+        };
+        assert_eq!(completed(old), default_topic_config());
     }
 
     #[test]

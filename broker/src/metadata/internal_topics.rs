@@ -58,5 +58,6 @@ pub(crate) fn system_config() -> v1::TopicConfig {
         tiered: false,
         local_retention_bytes: -1,
         local_retention_ms: -1,
+        ..super::config::default_topic_config()
     }
 }

@@ -6,6 +6,7 @@ use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, TopicId, v1};
 
 use super::command::StoredTopic;
+use super::config::completed;
 use super::internal_topics::{SystemTopic, system_config};
 use crate::internal::PartitionSettings;
 
@@ -115,7 +116,7 @@ impl Topic {
             name: Arc::from(stored.name.as_str()),
             id,
             partitions: stored.partitions,
-            config: stored.config.clone().ok_or_else(|| damaged("no settings"))?,
+            config: stored.config.clone().map(completed).ok_or_else(|| damaged("no settings"))?,
             kind: if stored.internal { TopicKind::Internal } else { TopicKind::Plain },
             replicas: stored.replicas.clone(),
             created_ms: stored.created_ms,

@@ -94,7 +94,7 @@ async fn partition_bytes(client: &Client, topic: &str, partition: i32, end: i64)
             let (header, bytes) = next.map_err(|e| DemoError::request("reading batches")(e.into()))?;
             hasher.write(&bytes);
             count += bytes.len() as u64;
-            offset = header.base_offset + i64::from(header.record_count);
+            offset = header.next_offset();
         }
         if offset == before {
             let problem =

@@ -1,7 +1,8 @@
 //! One run over a partition, a step at a time: first the newest offset of each key in the dirty part, then the segments anew.
 //!
 //! The caller takes steps on whatever thread, hands each [`Replacement`] to [`crate::Store::switch_cleaned`] before the next step,
-//! and the end to [`crate::Store::finish_clean`]. Dropping a job leaves nothing behind.
+//! and the end to [`crate::Store::finish_clean`]. What a job that was dropped has begun to write is removed by the next start;
+//! [`CleanJob::discard`] does it at once.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -134,6 +135,13 @@ impl CleanJob {
                 removed_bytes: self.removed_bytes,
                 read_bytes: self.read_bytes,
             })),
+        }
+    }
+
+    /// Ends a run that failed, and removes what it was writing.
+    pub fn discard(mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.discard();
         }
     }
 
@@ -272,14 +280,6 @@ impl CleanJob {
         match (bytes.len() as u64) < shown.bytes {
             true => Err(damaged(shown, &format!("{} bytes are left of {}", bytes.len(), shown.bytes))),
             false => Ok(bytes.slice(..shown.bytes as usize)),
-        }
-    }
-}
-
-impl Drop for CleanJob {
-    fn drop(&mut self) {
-        if let Some(writer) = self.writer.take() {
-            writer.discard();
         }
     }
 }

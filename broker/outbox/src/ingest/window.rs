@@ -20,6 +20,12 @@ impl Window {
         self.checksums.get(index).copied()
     }
 
+    /// Everything that is remembered: the first sequence and the checksums from it on.
+    #[must_use]
+    pub fn all(&self) -> (i64, Vec<u32>) {
+        (self.first, self.checksums.iter().copied().collect())
+    }
+
     /// The last sequence that is remembered, 0 when none is.
     #[must_use]
     pub fn last(&self) -> i64 {
