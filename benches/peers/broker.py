@@ -96,7 +96,7 @@ class Broker:
 
     def kafka_up(self):
         """Until it takes topics, and its code is compiled: the first seconds of a JVM are not what is compared."""
-        self.kafka.drive("create", topic="warm-up", partitions=16)
+        self.kafka.create(topic="warm-up", partitions=16)
         for words in ({"record_bytes": KIB, "key_bytes": 0}, {"record_bytes": SMALL}):
             self.kafka.drive("produce", topic="warm-up", **words, **self.kafka_load(), warm_up=0, duration=self.times["kafka_warm_up"])
         self.kafka.drive("consume", topic="warm-up", once=1, consumers=CLIENTS)
@@ -139,7 +139,7 @@ class Broker:
 
         def around():
             topic = self.topic()
-            self.kafka.drive("create", topic=topic, partitions=partitions, **config)
+            self.kafka.create(topic=topic, partitions=partitions, **config)
             try:
                 return measure(topic)
             finally:
@@ -300,7 +300,7 @@ class Broker:
             peer.stop()
 
     def fill_kafka(self, topic, megabytes, partitions=16):
-        self.kafka.drive("create", topic=topic, partitions=partitions)
+        self.kafka.create(topic=topic, partitions=partitions)
         words = {"record_bytes": KIB, "key_bytes": 0, **self.kafka_load()}
         return self.kafka.drive("produce", timeout=1200, topic=topic, megabytes=megabytes, **words)["records_in_all"]
 
@@ -364,7 +364,7 @@ class Broker:
         self.sunseo.create("idle", 16, "replicated")
         if self.kafka.here:
             self.kafka.start().ready()
-            self.kafka.drive("create", topic="idle", partitions=16)
+            self.kafka.create(topic="idle", partitions=16)
         time.sleep(self.times["settle"])
         idle = {"Sunseo": self.sunseo.child.rss_mb(), "Kafka": self.kafka.child.rss_mb() if self.kafka.here else None}
         megabytes = self.times["cost_mb"]
@@ -536,6 +536,6 @@ class Broker:
     def fill_restart(self, topic, many, megabytes):
         self.kafka.start().ready()
         say(f"filling Kafka with {megabytes} MB in {many} partitions")
-        self.kafka.drive("create", topic=topic, partitions=many)
+        self.kafka.create(topic=topic, partitions=many)
         load = self.kafka_load(batch=SMALL_BATCH) | {"record_bytes": KIB}
         return self.kafka.drive("produce", timeout=1200, topic=topic, megabytes=megabytes, **load)

@@ -14,6 +14,8 @@ from process import Child, Failed, free_ports, last_lines, need, run
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kafka")
 
+CREATE_TRIES = 5
+
 # what kafka-server-start.sh and kafka-run-class.sh of the distribution set
 SERVER_HEAP = ["-Xmx1G", "-Xms1G"]
 TOOL_HEAP = ["-Xmx512M"]
@@ -154,6 +156,19 @@ class Kafka:
     def drive(self, command, timeout=600, **words):
         self.send(command, **words)
         return self.receive(command, timeout)
+
+    def create(self, topic, partitions=16, **config):
+        """A broker that has just started may end the first connections: tried again, and found there is as good as made."""
+        for left in reversed(range(CREATE_TRIES)):
+            try:
+                self.drive("create", topic=topic, partitions=partitions, **config)
+                return
+            except Failed as error:
+                if "TopicExists" in str(error):
+                    return
+                if left == 0:
+                    raise
+                time.sleep(1)
 
     def producer_perf(self, topic, records, warm_up_records, record_bytes, properties):
         """kafka-producer-perf-test; records a second after its warm-up."""
