@@ -44,6 +44,7 @@ mod segments;
 mod settle;
 mod state;
 mod store;
+mod together;
 mod transactions;
 mod view;
 mod walk;

@@ -3,6 +3,7 @@
 //! The decisions are in `recover.rs`; this is their shell. It can be interrupted anywhere and begun again: until the new checkpoint
 //! is in place nothing that the old one or the journal needs is removed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -12,12 +13,14 @@ use sunseo_proto::PartitionId;
 use sunseo_proto::batch;
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::config::Background;
 use crate::disk::{Context as _, Disk, SharedDisk, SharedFile, read_all, write_all};
 use crate::journal::{self, Journal};
 use crate::recover::{Action, Replay};
 use crate::segment::{Files, PARTITIONS, directory_of, log_path, partition_of};
 use crate::settle::{self, Settle};
 use crate::store::Parts;
+use crate::together::{self, SYNCS_MAX, Unsynced};
 use crate::walk::Walk;
 use crate::{LogError, Recovered, Store, StoreConfig};
 
@@ -42,7 +45,8 @@ pub(crate) fn open(
     refuse_lost_checkpoint(disk.as_ref(), &checkpoint)?;
     let journal_from = checkpoint.journal_from;
     let sequences = journal_files(disk.as_ref())?;
-    let mut shell = Shell { disk: disk.as_ref(), replay: Replay::new(checkpoint), open: BTreeMap::new() };
+    let (background, replay) = (config.background, Replay::new(checkpoint));
+    let mut shell = Shell { disk: disk.as_ref(), background, replay, open: BTreeMap::new() };
     if !was_clean {
         sequences.iter().filter(|n| **n >= journal_from).try_for_each(|n| shell.file(*n))?;
     }
@@ -53,14 +57,29 @@ pub(crate) fn open(
     let last_frame = replay.last_frame();
     let keep_unknown = replay.journal_damage.is_some();
     let verify_bytes = if was_clean { 0 } else { config.verify_bytes };
-    let how =
-        Settle { files: &files, verify_bytes, now_ms, journal_damage: replay.journal_damage.as_deref() };
+    let how = Settle {
+        files: &files,
+        verify_bytes,
+        now_ms,
+        journal_damage: replay.journal_damage.as_deref(),
+        unsynced: RefCell::default(),
+    };
+    let sync_from = |count: usize| -> Result<(), LogError> {
+        let mut unsynced = how.unsynced.borrow_mut();
+        if unsynced.len() >= count {
+            together::sync_all(disk.as_ref(), &unsynced, config.background)?;
+            unsynced.clear();
+        }
+        Ok(())
+    };
     let (mut partitions, mut recovered) = (BTreeMap::new(), Vec::new());
     for (id, replayed) in replay.partitions {
         let (partition, report) = settle::settle(&how, replayed)?;
         partitions.insert(id, partition);
         recovered.push(report);
+        sync_from(SYNCS_MAX)?;
     }
+    sync_from(0)?;
     let next_sequence = sequences.last().map_or(1, |last| last + 1);
     let (file_bytes, files_max) = (config.journal_file_bytes, config.journal_files_max);
     let mut journal = Journal::begin(disk.clone(), file_bytes, files_max, next_sequence, last_frame + 1)?;
@@ -106,6 +125,7 @@ fn unknown_directories(store: &Store) -> Result<std::collections::BTreeSet<Parti
 
 struct Shell<'a> {
     disk: &'a dyn Disk,
+    background: Background,
     replay: Replay,
     open: BTreeMap<(PartitionId, i64), SharedFile>,
 }
@@ -199,9 +219,9 @@ impl Shell<'_> {
 
     /// Makes what was written so far durable, while the handles that would tell of an error are open.
     fn sync_open(&mut self) -> Result<(), LogError> {
-        for ((id, base), file) in std::mem::take(&mut self.open) {
-            file.sync_data().context("cannot sync", &log_path(id, base))?;
-        }
-        Ok(())
+        let open = std::mem::take(&mut self.open).into_iter();
+        let unsynced: Vec<Unsynced> =
+            open.map(|((id, base), file)| Unsynced::File(log_path(id, base), file)).collect();
+        together::sync_all(self.disk, &unsynced, self.background)
     }
 }

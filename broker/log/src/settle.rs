@@ -3,7 +3,9 @@
 //! Sound: tails are cut, files that do not belong are removed, everything is synced. Damaged: nothing is changed, the partition is
 //! quarantined and can be read up to the damage. A partition with `fsync: false` keeps whole batches beyond what its state knows.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sunseo_proto::batch;
@@ -18,6 +20,7 @@ use crate::segment::{
     Files, INDEX_SUFFIX, LOG_SUFFIX, Name, Segment, directory_of, log_path, name_of, name_of_facts, path_of,
 };
 use crate::state::{Active, PartitionState};
+use crate::together::Unsynced;
 use crate::view::{Shared, Shown};
 use crate::walk::Walk;
 use crate::{LogError, Recovered};
@@ -30,6 +33,14 @@ pub(crate) struct Settle<'a> {
     pub(crate) verify_bytes: u64,
     pub(crate) now_ms: i64,
     pub(crate) journal_damage: Option<&'a str>,
+    /// What must be synced before anything is built on it.
+    pub(crate) unsynced: RefCell<Vec<Unsynced>>,
+}
+
+impl Settle<'_> {
+    fn sync_later(&self, path: PathBuf, file: Arc<dyn DiskFile>) {
+        self.unsynced.borrow_mut().push(Unsynced::File(path, file));
+    }
 }
 
 /// A partition under way.
@@ -73,7 +84,7 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
     for base in touched {
         if work.there.contains_key(&(base, 0)) && work.belongs((base, 0)) {
             let path = log_path(work.state.id, base);
-            work.open((base, 0))?.sync_data().context("cannot sync", &path)?;
+            how.sync_later(path, work.open((base, 0))?);
             work.old_indexes.insert(base);
         }
     }
@@ -82,7 +93,7 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
     }
     work.cut()?;
     work.remove_leftovers(names.into_iter().map(|entry| entry.name))?;
-    how.files.disk.sync_dir(&directory).context("cannot sync directory", &directory)?;
+    how.unsynced.borrow_mut().push(Unsynced::Directory(directory));
     Ok(work.finish())
 }
 
@@ -200,7 +211,7 @@ impl Work<'_> {
                 self.index.note(walked.header.base_offset, walked.at, walked.header.max_timestamp, interval);
                 self.state.push(&walked.header, position, self.how.now_ms);
             }
-            file.sync_data().context("cannot sync", &log_path(self.state.id, base))?;
+            self.how.sync_later(log_path(self.state.id, base), file.clone());
             let next = self.state.end();
             if next == base || !self.there.contains_key(&(next, 0)) {
                 return Ok(());
@@ -226,7 +237,7 @@ impl Work<'_> {
             }
             self.truncated_bytes += torn;
             file.set_bytes(facts.bytes).context("cannot cut", &path)?;
-            file.sync_data().context("cannot sync", &path)?;
+            self.how.sync_later(path, file);
         }
         Ok(())
     }
