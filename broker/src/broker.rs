@@ -230,11 +230,26 @@ fn open_partitions(owner: &mut Owner, image: &State, node_id: i32) -> Result<()>
             owner.ensure(id, topic.settings())?;
         }
     }
+    let mut kept = 0_u32;
     for id in unclaimed {
-        tracing::info!(partition = %id, "removing a partition of a topic that does not exist");
-        owner.remove(id)?;
+        if is_leftover(image, id, owner.recovered_end(id)) {
+            tracing::info!(partition = %id, "removing a partition of a topic that was deleted, or never came to be");
+            owner.remove(id)?;
+        } else {
+            tracing::error!(partition = %id, "the metadata do not know this partition, and it holds records: it is kept as it is and not served");
+            owner.set_aside(id)?;
+            kept += 1;
+        }
     }
+    metrics::gauge!("sunseo_partitions_unknown").set(f64::from(kept));
     Ok(())
+}
+
+/// Whether a partition that no topic has is left over from a crash: its topic was deleted and the files were still to go, or it was
+/// made for a topic or a growth that was not committed, and so never took a record. Anything else says that the metadata are older
+/// than the data, and data are never removed because of that.
+fn is_leftover(image: &State, id: PartitionId, end: Option<i64>) -> bool {
+    image.was_deleted(id.topic_id) || end == Some(0)
 }
 
 async fn upkeep(log: LogThread, interval: Duration) {

@@ -39,6 +39,8 @@ pub struct BrokerConfig {
 pub struct Limits {
     /// Partitions of the node, internal ones included.
     pub partitions_max: usize,
+    /// Bytes that requests from the network, and the answers to them and to the parts of the server, take together.
+    pub memory_bytes_max: usize,
     /// Bytes of produce requests from the network that wait for the disk.
     pub produce_bytes_in_flight_max: usize,
     /// Bytes of produce requests of parts of the server itself (outbox, engine) that wait for the disk.
@@ -55,6 +57,10 @@ pub struct Limits {
     pub fetch_response_bytes_max: usize,
     /// Longest wait of one fetch.
     pub fetch_wait_ms_max: u32,
+    /// Time after which a connection is closed whose client does not take a fetch answer that is ready.
+    pub answer_wait_ms_max: u64,
+    /// Records of one batch that is produced.
+    pub batch_records_max: usize,
     /// Partitions of one produce or fetch request.
     pub request_partitions_max: usize,
     /// Bytes of record batches that share one disk write.
@@ -65,6 +71,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             partitions_max: 10_000,
+            memory_bytes_max: 1 << 30,
             produce_bytes_in_flight_max: 64 << 20,
             internal_produce_bytes_in_flight_max: 256 << 20,
             stream_bytes_in_flight_max: 72 << 20,
@@ -73,6 +80,8 @@ impl Default for Limits {
             message_bytes_max: 68 << 20,
             fetch_response_bytes_max: 64 << 20,
             fetch_wait_ms_max: 60_000,
+            answer_wait_ms_max: 60_000,
+            batch_records_max: 1 << 20,
             request_partitions_max: 10_000,
             commit_group_bytes_max: 32 << 20,
         }
@@ -163,6 +172,8 @@ impl Limits {
     pub(crate) fn check(&self) -> Result<()> {
         let bounds = [
             ("partitions_max", self.partitions_max, 16, usize::MAX),
+            ("memory_bytes_max", self.memory_bytes_max, self.message_bytes_max.saturating_mul(2), BYTES_MAX),
+            ("batch_records_max", self.batch_records_max, 1_000, i32::MAX as usize),
             ("produce_bytes_in_flight_max", self.produce_bytes_in_flight_max, 1, BYTES_MAX),
             ("internal_produce_bytes_in_flight_max", self.internal_produce_bytes_in_flight_max, 1, BYTES_MAX),
             ("stream_bytes_in_flight_max", self.stream_bytes_in_flight_max, 1, BYTES_MAX),

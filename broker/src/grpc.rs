@@ -4,9 +4,15 @@
 //! sends too fast is slowed down by flow control and never refused. Produce answers leave in the order of the requests,
 //! fetch answers as they become ready. A message that does not decode ends its stream, and nothing else.
 //!
-//! Not here: the socket. Whoever listens sets `TCP_NODELAY` on the accepted sockets and gives the server [`STREAM_WINDOW_BYTES`],
+//! [`bounded`] puts the bounds of the node before a service: the servers given here have them, those of other crates are wrapped by
+//! whoever listens. [`connections`] accepts sockets within their own bounds.
+//!
+//! Not here: the server. Whoever listens gives it [`STREAM_WINDOW_BYTES`],
 //! [`CONNECTION_WINDOW_BYTES`] and [`FRAME_BYTES_MAX`]; with tonic's own defaults a stream is thirty times slower.
 
+mod bounded;
+pub mod connections;
+mod plain_records;
 mod streams;
 
 use futures::stream::BoxStream;
@@ -18,6 +24,8 @@ use sunseo_proto::v1::groups_server::{Groups, GroupsServer};
 use sunseo_proto::v1::transactions_server::{Transactions, TransactionsServer};
 use tonic::{Request, Response, Status, Streaming};
 
+use self::bounded::Caller;
+pub use self::bounded::{Bounded, bounded};
 use crate::BrokerHandle;
 
 /// Bytes of one stream that may be under way before the receiver has taken them.
@@ -43,32 +51,39 @@ fn answer<T>(result: Result<T>) -> Answer<T> {
 
 /// Produce, fetch, metadata.
 #[must_use]
-pub fn broker_server(handle: BrokerHandle) -> BrokerServer<Service> {
+pub fn broker_server(handle: BrokerHandle) -> Bounded<BrokerServer<Service>> {
     let bytes = handle.limits().message_bytes_max;
-    BrokerServer::new(Service { handle }).max_decoding_message_size(bytes).max_encoding_message_size(bytes)
+    let server = BrokerServer::new(Service { handle: handle.clone() });
+    bounded(handle, server.max_decoding_message_size(bytes).max_encoding_message_size(bytes))
 }
 
 /// Consumer groups.
 #[must_use]
-pub fn groups_server(handle: BrokerHandle) -> GroupsServer<Service> {
+pub fn groups_server(handle: BrokerHandle) -> Bounded<GroupsServer<Service>> {
     let bytes = handle.limits().message_bytes_max;
-    GroupsServer::new(Service { handle }).max_decoding_message_size(bytes).max_encoding_message_size(bytes)
+    let server = GroupsServer::new(Service { handle: handle.clone() });
+    bounded(handle, server.max_decoding_message_size(bytes).max_encoding_message_size(bytes))
 }
 
 /// Transactions.
 #[must_use]
-pub fn transactions_server(handle: BrokerHandle) -> TransactionsServer<Service> {
+pub fn transactions_server(handle: BrokerHandle) -> Bounded<TransactionsServer<Service>> {
     let bytes = handle.limits().message_bytes_max;
-    TransactionsServer::new(Service { handle })
-        .max_decoding_message_size(bytes)
-        .max_encoding_message_size(bytes)
+    let server = TransactionsServer::new(Service { handle: handle.clone() });
+    bounded(handle, server.max_decoding_message_size(bytes).max_encoding_message_size(bytes))
 }
 
 /// Topics, definitions, tier.
 #[must_use]
-pub fn admin_server(handle: BrokerHandle) -> AdminServer<Service> {
+pub fn admin_server(handle: BrokerHandle) -> Bounded<AdminServer<Service>> {
     let bytes = handle.limits().message_bytes_max;
-    AdminServer::new(Service { handle }).max_decoding_message_size(bytes).max_encoding_message_size(bytes)
+    let server = AdminServer::new(Service { handle: handle.clone() });
+    bounded(handle, server.max_decoding_message_size(bytes).max_encoding_message_size(bytes))
+}
+
+/// Who calls: every server made here stands behind [`bounded`].
+fn caller<T>(request: &Request<T>) -> std::result::Result<Caller, Status> {
+    request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::internal("a call without a caller"))
 }
 
 #[tonic::async_trait]
@@ -77,11 +92,13 @@ impl Broker for Service {
     type FetchStream = BoxStream<'static, std::result::Result<v1::FetchResponse, Status>>;
 
     async fn produce(&self, request: Request<Streaming<v1::ProduceRequest>>) -> Answer<Self::ProduceStream> {
-        Ok(Response::new(streams::produce(self.handle.clone(), request.into_inner())))
+        let caller = caller(&request)?;
+        Ok(Response::new(streams::produce(self.handle.clone(), caller, request.into_inner())))
     }
 
     async fn fetch(&self, request: Request<Streaming<v1::FetchRequest>>) -> Answer<Self::FetchStream> {
-        Ok(Response::new(streams::fetch(self.handle.clone(), request.into_inner())))
+        let caller = caller(&request)?;
+        Ok(Response::new(streams::fetch(self.handle.clone(), caller, request.into_inner())))
     }
 
     async fn metadata(&self, request: Request<v1::MetadataRequest>) -> Answer<v1::MetadataResponse> {

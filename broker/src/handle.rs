@@ -6,11 +6,20 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sunseo_proto::error::Result;
 use sunseo_proto::v1;
-use tokio::sync::Semaphore;
 
-use crate::api::fetch::Fetched;
+use crate::api::fetch::{Fetched, Room};
 use crate::api::produce::Origin;
+use crate::budget::Budget;
+use crate::metadata::quotas::check_client_id;
 use crate::node::Node;
+use crate::quota::Kind;
+
+/// What bytes were used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    Produce,
+    Fetch,
+}
 
 /// Requests to a running node. Cloning shares the node.
 #[derive(Clone, Debug)]
@@ -21,6 +30,31 @@ pub struct BrokerHandle {
 impl BrokerHandle {
     pub(crate) fn new(node: Arc<Node>) -> Self {
         Self { node }
+    }
+
+    /// The memory that requests and answers may take together.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.node.budget
+    }
+
+    /// Counts bytes, and one request, against the quota of a client that came another way than by gRPC; how long it is to wait, in milliseconds.
+    ///
+    /// # Errors
+    /// When no client can be called so.
+    pub fn throttle_ms(&self, client: &str, used: Use, bytes: u64) -> Result<u32> {
+        check_client_id(client)?;
+        let client = Arc::from(client);
+        let kind = match used {
+            Use::Produce => Kind::ProduceBytes,
+            Use::Fetch => Kind::FetchBytes,
+        };
+        Ok(self.charge(&client, kind, bytes).max(self.charge(&client, Kind::Requests, 1)))
+    }
+
+    /// Counts an amount against a client's quota; how long it is to wait, in milliseconds.
+    pub(crate) fn charge(&self, client: &Arc<str>, kind: Kind, amount: u64) -> u32 {
+        self.node.quotas.charge(&self.node.metadata.image(), client, kind, amount)
     }
 
     /// The bounds the node was started with.
@@ -54,7 +88,7 @@ impl BrokerHandle {
     pub(crate) fn fetch_from_network(
         &self,
         request: v1::FetchRequest,
-        room: Arc<Semaphore>,
+        room: Room,
     ) -> BoxFuture<'static, Result<Fetched>> {
         let node = Arc::clone(&self.node);
         async move { node.fetch(request, Some(room)).await }.boxed()
@@ -153,7 +187,7 @@ impl BrokerHandle {
     }
 
     pub async fn alter_topic(&self, request: v1::AlterTopicRequest) -> Result<v1::AlterTopicResponse> {
-        self.node.metadata.alter_topic(request).await
+        self.node.alter_topic(request).await
     }
 
     pub async fn delete_topic(&self, request: v1::DeleteTopicRequest) -> Result<v1::DeleteTopicResponse> {
@@ -172,7 +206,7 @@ impl BrokerHandle {
     }
 
     pub async fn list_quotas(&self, request: v1::ListQuotasRequest) -> Result<v1::ListQuotasResponse> {
-        self.node.metadata.list_quotas(request)
+        Ok(self.node.metadata.list_quotas(request))
     }
 
     pub async fn delete_quota(&self, request: v1::DeleteQuotaRequest) -> Result<v1::DeleteQuotaResponse> {

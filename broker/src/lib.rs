@@ -7,6 +7,7 @@
 
 mod api;
 mod broker;
+mod budget;
 mod cleaner;
 pub mod config;
 mod coordinator;
@@ -24,6 +25,7 @@ mod node;
 mod partition;
 mod properties;
 mod queue;
+mod quota;
 mod reads;
 mod registry;
 mod tier_host;
@@ -31,5 +33,7 @@ mod txn;
 mod waiters;
 
 pub use broker::Broker;
+pub use budget::{Budget, Reserved};
 pub use config::{BrokerConfig, GroupConfig, Limits, TransactionConfig};
-pub use handle::BrokerHandle;
+pub use handle::{BrokerHandle, Use};
+pub use quota::CLIENT_ID_HEADER;

@@ -9,11 +9,13 @@ use sunseo_proto::error::{Error, ErrorCode, Result};
 
 use crate::Limits;
 use crate::api::produce::Origin;
+use crate::budget::Budget;
 use crate::coordinator::Coordinator;
 use crate::gate::Gate;
 use crate::log_thread::LogThread;
 use crate::metadata::Metadata;
 use crate::partition::Partition;
+use crate::quota::Quotas;
 use crate::reads::Reads;
 use crate::txn::Transactions;
 
@@ -26,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) metadata: Metadata,
     pub(crate) coordinator: Coordinator,
     pub(crate) transactions: Transactions,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) quotas: Quotas,
     network: Arc<Gate>,
     internal: Arc<Gate>,
 }
@@ -55,7 +59,21 @@ impl Node {
         let Folds { metadata, coordinator, transactions } = folds;
         let network = Gate::new(limits.produce_bytes_in_flight_max);
         let internal = Gate::new(limits.internal_produce_bytes_in_flight_max);
-        Self { limits, clock, log, reads, metadata, coordinator, transactions, network, internal }
+        let budget = Budget::new(limits.memory_bytes_max);
+        let quotas = Quotas::default();
+        Self {
+            limits,
+            clock,
+            log,
+            reads,
+            metadata,
+            coordinator,
+            transactions,
+            budget,
+            quotas,
+            network,
+            internal,
+        }
     }
 
     pub(crate) fn gate(&self, origin: Origin) -> &Arc<Gate> {

@@ -16,8 +16,11 @@ use sunseo_proto::v1::broker_client::BrokerClient;
 use sunseo_proto::v1::groups_client::GroupsClient;
 use sunseo_proto::v1::transactions_client::TransactionsClient;
 use sunseo_proto::{Error, ErrorCode, v1};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use crate::mux::{Mux, Protocol, timed_out};
@@ -41,6 +44,8 @@ pub struct GrpcConfig {
     pub request_timeout: Duration,
     /// A silent connection is probed this often, and given up when a probe is not answered for as long again.
     pub keepalive: Duration,
+    /// Who this is, for quotas: a-z A-Z 0-9 . _ -; without one the server goes by the address.
+    pub client_id: Option<String>,
 }
 
 impl GrpcConfig {
@@ -51,7 +56,15 @@ impl GrpcConfig {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             keepalive: Duration::from_secs(10),
+            client_id: None,
         }
+    }
+
+    /// The same with an id, for quotas.
+    #[must_use]
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.client_id = Some(id.into());
+        self
     }
 
     fn endpoint(&self) -> Result<Endpoint> {
@@ -83,10 +96,39 @@ impl GrpcConfig {
     }
 }
 
+/// The header in which a client says who it is.
+const CLIENT_ID_HEADER: &str = "sunseo-client-id";
+
+/// The connection, on which every call says who this is.
+pub(crate) type Connection = InterceptedService<Channel, ClientId>;
+
+/// Puts the client's id on a call.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientId(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for ClientId {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(id) = &self.0 {
+            request.metadata_mut().insert(CLIENT_ID_HEADER, id.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl GrpcConfig {
+    fn header(&self) -> Result<ClientId> {
+        let Some(id) = &self.client_id else { return Ok(ClientId(None)) };
+        let value = id.parse().map_err(|_| {
+            Error::invalid("client_id", format!("client id {id:?} cannot be sent: use a-z A-Z 0-9 . _ -"))
+        })?;
+        Ok(ClientId(Some(value)))
+    }
+}
+
 /// The connection.
 pub struct GrpcTransport {
     config: GrpcConfig,
-    channel: Channel,
+    channel: Connection,
     produce: Mux<v1::ProduceRequest, v1::ProduceResponse>,
     fetch: Mux<v1::FetchRequest, v1::FetchResponse>,
 }
@@ -103,10 +145,10 @@ impl GrpcTransport {
     /// # Errors
     /// `UNAVAILABLE` with the address, the cause and what to check; `INVALID_ARGUMENT` for an address that is none.
     pub async fn connect(config: GrpcConfig) -> Result<Self> {
-        let endpoint = config.endpoint()?;
+        let (endpoint, id) = (config.endpoint()?, config.header()?);
         let channel =
             endpoint.connect().await.map_err(|error| unreachable(&config.address, &deepest_cause(&error)))?;
-        Ok(Self::over(config, channel))
+        Ok(Self::over(config, InterceptedService::new(channel, id)))
     }
 
     /// Connects at the first call. Must be called inside a tokio runtime.
@@ -114,17 +156,18 @@ impl GrpcTransport {
     /// # Errors
     /// `INVALID_ARGUMENT` for an address that is none.
     pub fn connect_lazy(config: GrpcConfig) -> Result<Self> {
-        let channel = config.endpoint()?.connect_lazy();
-        Ok(Self::over(config, channel))
+        let (channel, id) = (config.endpoint()?.connect_lazy(), config.header()?);
+        Ok(Self::over(config, InterceptedService::new(channel, id)))
     }
 
-    fn over(config: GrpcConfig, channel: Channel) -> Self {
+    fn over(config: GrpcConfig, channel: Connection) -> Self {
         let address: Arc<str> = config.address.as_str().into();
         let client = broker(&channel);
         let produce = Mux::start(Protocol {
             name: "produce",
             set_id: |request: &mut v1::ProduceRequest, id| request.correlation_id = id,
             id: |response: &v1::ProduceResponse| response.correlation_id,
+            throttle_ms: |response: &v1::ProduceResponse| response.throttle_ms,
             open: Box::new(move |requests| {
                 let mut client = client.clone();
                 Box::pin(async move { client.produce(requests).await })
@@ -136,6 +179,7 @@ impl GrpcTransport {
             name: "fetch",
             set_id: |request: &mut v1::FetchRequest, id| request.correlation_id = id,
             id: |response: &v1::FetchResponse| response.correlation_id,
+            throttle_ms: |response: &v1::FetchResponse| response.throttle_ms,
             open: Box::new(move |requests| {
                 let mut client = client.clone();
                 Box::pin(async move { client.fetch(requests).await })
@@ -146,7 +190,7 @@ impl GrpcTransport {
     }
 
     /// The connection itself, for services beside the log.
-    pub(crate) fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Connection {
         self.channel.clone()
     }
 
@@ -169,23 +213,23 @@ impl GrpcTransport {
         }
     }
 
-    fn groups(&self) -> GroupsClient<Channel> {
+    fn groups(&self) -> GroupsClient<Connection> {
         let client = GroupsClient::new(self.channel());
         client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    fn transactions(&self) -> TransactionsClient<Channel> {
+    fn transactions(&self) -> TransactionsClient<Connection> {
         let client = TransactionsClient::new(self.channel());
         client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    fn admin(&self) -> AdminClient<Channel> {
+    fn admin(&self) -> AdminClient<Connection> {
         let client = AdminClient::new(self.channel());
         client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 }
 
-fn broker(channel: &Channel) -> BrokerClient<Channel> {
+fn broker(channel: &Connection) -> BrokerClient<Connection> {
     let client = BrokerClient::new(channel.clone());
     client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
@@ -255,7 +299,7 @@ macro_rules! unary {
 }
 
 impl GrpcTransport {
-    fn broker(&self) -> BrokerClient<Channel> {
+    fn broker(&self) -> BrokerClient<Connection> {
         broker(&self.channel)
     }
 

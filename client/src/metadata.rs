@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, ErrorCode, v1};
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ pub enum Lookup {
 #[derive(Debug, Default)]
 pub struct MetadataCache {
     topics: HashMap<Arc<str>, (i32, Duration)>,
+    /// The identity of each, as far as the broker says it.
+    ids: HashMap<Arc<str>, Bytes>,
 }
 
 impl MetadataCache {
@@ -52,7 +55,7 @@ impl MetadataCache {
         if self.topics.len() >= METADATA_MAX_TOPICS && !self.topics.contains_key(topic) {
             let oldest =
                 self.topics.iter().min_by_key(|(_, (_, learned))| *learned).map(|(name, _)| Arc::clone(name));
-            oldest.map(|name| self.topics.remove(&name));
+            oldest.map(|name| (self.topics.remove(&name), self.ids.remove(&name)));
         }
         self.topics.insert(topic.into(), (partitions, now));
     }
@@ -60,6 +63,20 @@ impl MetadataCache {
     /// Forgets a topic that is gone.
     pub fn forget(&mut self, topic: &str) {
         self.topics.remove(topic);
+        self.ids.remove(topic);
+    }
+
+    /// Remembers which topic has the name now; a known one.
+    pub fn learn_id(&mut self, topic: &str, id: Bytes) {
+        if let Some((name, _)) = self.topics.get_key_value(topic) {
+            self.ids.insert(Arc::clone(name), id);
+        }
+    }
+
+    /// Which topic has the name; empty when that is not known.
+    #[must_use]
+    pub fn id(&self, topic: &str) -> Bytes {
+        self.ids.get(topic).cloned().unwrap_or_default()
     }
 }
 
@@ -89,11 +106,17 @@ impl SharedMetadata {
         }
     }
 
+    /// The identity of a topic that was asked for before; empty when it is not known.
+    pub(crate) fn id(&self, topic: &str) -> Bytes {
+        self.lock().id(topic)
+    }
+
     /// Asks the broker, whatever is known.
     pub(crate) async fn refresh(&self, topic: &str) -> Result<i32> {
         let request = v1::MetadataRequest { topics: vec![topic.to_owned()] };
         let answer = self.transport.metadata(request).await?;
         let found = answer.topics.into_iter().find(|entry| entry.name == topic);
+        let id = found.as_ref().map(|entry| entry.topic_id.clone()).unwrap_or_default();
         let partitions = match found {
             Some(v1::TopicMetadata { error: Some(error), .. }) => Err(Error::from(error)),
             Some(entry) if !entry.partitions.is_empty() => Ok(entry.partitions.len() as i32),
@@ -101,7 +124,10 @@ impl SharedMetadata {
         };
         let mut cache = self.lock();
         match &partitions {
-            Ok(partitions) => cache.learn(topic, *partitions, self.start.elapsed()),
+            Ok(partitions) => {
+                cache.learn(topic, *partitions, self.start.elapsed());
+                cache.learn_id(topic, id);
+            }
             Err(_) => cache.forget(topic),
         }
         partitions

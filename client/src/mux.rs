@@ -39,6 +39,8 @@ pub(crate) struct Protocol<Req, Resp> {
     pub name: &'static str,
     pub set_id: fn(&mut Req, u64),
     pub id: fn(&Resp) -> u64,
+    /// For how long the server asks for no more requests.
+    pub throttle_ms: fn(&Resp) -> u32,
     pub open: Box<dyn Fn(ReceiverStream<Req>) -> Opening<Resp> + Send + Sync>,
     /// Turns a status of the connection into an error that names the address.
     pub explain: Box<dyn Fn(Status) -> Error + Send + Sync>,
@@ -73,6 +75,7 @@ impl<Req: Send + 'static, Resp: Send + 'static> Mux<Req, Resp> {
             next_id: 1,
             failures: 0,
             not_before: Instant::now(),
+            held_until: Instant::now(),
         };
         tokio::spawn(task.run());
         Self { name, queue }
@@ -126,6 +129,8 @@ struct Task<Req, Resp> {
     /// Consecutive failures to get an answer out of a stream.
     failures: u32,
     not_before: Instant,
+    /// The server has asked for no more requests until then.
+    held_until: Instant,
 }
 
 impl<Req: Send + 'static, Resp: Send + 'static> Task<Req, Resp> {
@@ -151,8 +156,10 @@ impl<Req: Send + 'static, Resp: Send + 'static> Task<Req, Resp> {
             Err(status) => return (self.protocol.explain)(status),
         };
         loop {
-            let may_send = self.pending.len() < MAX_CALLS_IN_FLIGHT;
+            let held = self.held_until > Instant::now();
+            let may_send = !held && self.pending.len() < MAX_CALLS_IN_FLIGHT;
             tokio::select! {
+                () = tokio::time::sleep_until(self.held_until), if held => {}
                 answer = answers.message() => if let Some(end) = self.take(answer) {
                     return end;
                 },
@@ -195,6 +202,8 @@ impl<Req: Send + 'static, Resp: Send + 'static> Task<Req, Resp> {
 
     fn answer(&mut self, response: Resp) {
         self.failures = 0;
+        let throttle = Duration::from_millis((self.protocol.throttle_ms)(&response).into());
+        self.held_until = self.held_until.max(Instant::now() + throttle);
         if let Some(reply) = self.pending.remove(&(self.protocol.id)(&response)) {
             // a caller that timed out no longer listens
             let _ = reply.send(Ok(response));

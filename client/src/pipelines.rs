@@ -58,7 +58,7 @@ impl PipelinesClient {
         v1::PipelineRequest { name: name.to_owned() }
     }
 
-    fn grpc(&self) -> Grpc<tonic::transport::Channel> {
+    fn grpc(&self) -> Grpc<crate::grpc_transport::Connection> {
         let limit = crate::grpc_transport::MAX_MESSAGE_BYTES;
         Grpc::new(self.transport.channel()).max_decoding_message_size(limit).max_encoding_message_size(limit)
     }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -12,6 +13,11 @@ use crate::v1;
 
 /// `ErrorInfo.domain` of every error made here.
 pub const ERROR_DOMAIN: &str = "sunseo";
+
+/// The code and whether it is retryable once more, as trailing metadata: for clients that do not read `google.rpc.Status`.
+pub const CODE_HEADER: &str = "sunseo-error-code";
+/// `true` or `false`.
+pub const RETRYABLE_HEADER: &str = "sunseo-error-retryable";
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $grpc:ident, $retryable:literal;)*) => {
@@ -216,7 +222,12 @@ impl From<Error> for Status {
             metadata.insert("field".to_owned(), field.clone());
         }
         let details = ErrorDetails::with_error_info(error.code.as_str(), ERROR_DOMAIN, metadata);
-        Status::with_error_details(error.code.grpc(), error.message, details)
+        let mut status = Status::with_error_details(error.code.grpc(), error.message, details);
+        let metadata = status.metadata_mut();
+        metadata.insert(CODE_HEADER, MetadataValue::from_static(error.code.as_str()));
+        let retryable = if error.code.retryable() { "true" } else { "false" };
+        metadata.insert(RETRYABLE_HEADER, MetadataValue::from_static(retryable));
+        status
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sunseo_proto::PartitionId;
-use sunseo_proto::error::Result;
+use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::v1;
 
 use crate::cleaner;
@@ -60,6 +60,28 @@ impl Node {
             partitions.push(description);
         }
         Ok(v1::DescribeTopicResponse { topic: Some(described), partitions })
+    }
+
+    /// Alters a topic. Says so when its partitions on this node go by it: a stricter durability is in force with the answer.
+    pub(crate) async fn alter_topic(&self, request: v1::AlterTopicRequest) -> Result<v1::AlterTopicResponse> {
+        let name = request.name.clone();
+        let response = self.metadata.alter_topic(request).await?;
+        let image = self.metadata.image();
+        // deleted just now: nothing is left that could go by it
+        let Some(topic) = image.find(&name) else { return Ok(response) };
+        let wanted = topic.settings();
+        for id in topic.partition_ids() {
+            let partition = self.partition(id)?;
+            if *partition.settings() != wanted {
+                let message = format!(
+                    "topic \"{name}\" is altered, but partition {} cannot go by it yet{}: it is tried again, ask again",
+                    id.partition,
+                    partition.failed().map(|reason| format!(" ({reason})")).unwrap_or_default()
+                );
+                return Err(Error::new(ErrorCode::Unavailable, message));
+            }
+        }
+        Ok(response)
     }
 
     /// Deletes a topic; its objects in the store follow in the background.

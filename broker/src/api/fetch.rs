@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sunseo_log::{AbortedRange, LogError};
-use sunseo_proto::batch::{self, BatchHeader};
+use sunseo_proto::batch::{self, BatchError, BatchHeader};
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, v1};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::check::plain;
 use super::produce::{check_partitions, within};
+use crate::budget::{Budget, Reserved};
 use crate::log_thread::stopped;
 use crate::metadata::State;
 use crate::node::Node;
@@ -20,6 +21,18 @@ use crate::reads::{Reads, Wanted, out_of_range};
 
 /// Bytes of a partition's part when the request names none.
 const PARTITION_BYTES_DEFAULT: usize = 1 << 20;
+
+/// Bytes that are counted until the last who holds a part of them lets go.
+struct Counted {
+    bytes: Bytes,
+    _reserved: Reserved,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// What a result takes beside its records.
 const RESULT_BYTES: usize = 128;
@@ -41,17 +54,55 @@ struct Gathered {
     full: bool,
 }
 
-/// An answer and the room it takes until it is handed on.
-pub(crate) type Fetched = (v1::FetchResponse, Option<OwnedSemaphorePermit>);
+/// Where the answers of one stream of the network may take their memory: its own share, and the node's.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    stream: Arc<Semaphore>,
+    stream_bytes_max: usize,
+    node: Arc<Budget>,
+}
+
+/// Memory of one answer.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    stream: OwnedSemaphorePermit,
+    node: Reserved,
+    /// Bytes of record batches, for quotas.
+    batch_bytes: usize,
+}
+
+impl Room {
+    pub(crate) fn new(stream_bytes_max: usize, node: &Arc<Budget>) -> Self {
+        Self { stream: Arc::new(Semaphore::new(stream_bytes_max)), stream_bytes_max, node: Arc::clone(node) }
+    }
+
+    async fn take(&self, bytes: usize) -> Result<Taken> {
+        let share = u32::try_from(bytes.min(self.stream_bytes_max)).unwrap_or(u32::MAX);
+        let stream = Arc::clone(&self.stream).acquire_many_owned(share).await.map_err(|_| stopped())?;
+        Ok(Taken { stream, node: self.node.reserve(bytes).await, batch_bytes: 0 })
+    }
+}
+
+impl Taken {
+    /// Gives back what the answer does not need. As plain records it may need more than its batches.
+    fn settle(&mut self, batch_bytes: usize, memory: usize) {
+        drop(self.stream.split(self.stream.num_permits().saturating_sub(memory)));
+        self.node.set(memory);
+        self.batch_bytes = batch_bytes;
+    }
+
+    pub(crate) fn batch_bytes(&self) -> usize {
+        self.batch_bytes
+    }
+}
+
+/// An answer and the memory it takes until it has left.
+pub(crate) type Fetched = (v1::FetchResponse, Option<Taken>);
 
 impl Node {
     /// Reads; waits up to `max_wait_ms` for `min_bytes`. With `room`, bytes are read only when there is room for them, and a request that
     /// waits for more takes none.
-    pub(crate) async fn fetch(
-        &self,
-        request: v1::FetchRequest,
-        room: Option<Arc<Semaphore>>,
-    ) -> Result<Fetched> {
+    pub(crate) async fn fetch(&self, request: v1::FetchRequest, room: Option<Room>) -> Result<Fetched> {
         check_partitions(request.partitions.len(), self.limits.request_partitions_max)?;
         let wait_ms = request.max_wait_ms.min(self.limits.fetch_wait_ms_max);
         let deadline = Instant::now() + Duration::from_millis(wait_ms.into());
@@ -69,16 +120,19 @@ impl Node {
             let ids = self.ids(&request.partitions);
             let seen = self.log.partitions().committed_bytes(&ids);
             let mut reserved = match &room {
-                Some(room) => Some(self.reserve(room, total_bytes).await?),
+                Some(room) => Some(room.take(total_bytes).await?),
                 None => None,
             };
             let gathered = self.gather(&request, total_bytes).await;
             let enough = gathered.bytes >= min_bytes || gathered.refused || gathered.full;
             if enough || seen.is_empty() || Instant::now() >= deadline {
-                if let Some(reserved) = &mut reserved {
-                    drop(reserved.split(reserved.num_permits().saturating_sub(gathered.bytes)));
+                let bytes = gathered.bytes;
+                let (mut response, memory) = self.respond(request, gathered);
+                match &mut reserved {
+                    Some(reserved) => reserved.settle(bytes, memory),
+                    None => self.count_internal(&mut response),
                 }
-                return Ok((self.respond(request, gathered), reserved));
+                return Ok((response, reserved));
             }
             drop(reserved);
             let missing = (min_bytes - gathered.bytes) as u64;
@@ -87,10 +141,14 @@ impl Node {
         }
     }
 
-    async fn reserve(&self, room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit> {
-        let bytes = bytes.min(self.limits.stream_bytes_in_flight_max);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Arc::clone(room).acquire_many_owned(bytes).await.map_err(|_| stopped())
+    /// What a part of the server reads counts in the node's memory as long as it holds it, and waits for nothing: its own buffers bound
+    /// it, and it must not wait for clients.
+    fn count_internal(&self, response: &mut v1::FetchResponse) {
+        for result in response.results.iter_mut().filter(|result| !result.batches.is_empty()) {
+            let bytes = std::mem::take(&mut result.batches);
+            let reserved = self.budget.take(bytes.len());
+            result.batches = Bytes::from_owner(Counted { bytes, _reserved: reserved });
+        }
     }
 
     fn ids(&self, partitions: &[v1::FetchPartition]) -> Vec<PartitionId> {
@@ -233,17 +291,20 @@ impl Node {
         Ok((asked.fetch_offset < until).then_some(wanted))
     }
 
-    fn respond(&self, request: v1::FetchRequest, gathered: Gathered) -> v1::FetchResponse {
-        let Gathered { mut answers, bytes, .. } = gathered;
+    /// The answer, and the memory it takes.
+    fn respond(&self, request: v1::FetchRequest, gathered: Gathered) -> (v1::FetchResponse, usize) {
+        let Gathered { mut answers, mut bytes, .. } = gathered;
         metrics::counter!("sunseo_fetch_bytes_total").increment(bytes as u64);
         if request.as_records {
             // a batch may be larger as records than it was; the largest single one still fits
             let overhead = request.partitions.len() * RESULT_BYTES;
-            let mut left = self.limits.message_bytes_max.saturating_sub(overhead);
+            let most = self.limits.message_bytes_max.saturating_sub(overhead);
+            let mut left = most;
             answers.iter_mut().for_each(|answer| as_records(answer, &mut left));
+            bytes = most - left;
         }
         let results = answers.into_iter().map(|answer| answer.result).collect();
-        v1::FetchResponse { correlation_id: request.correlation_id, results, ..Default::default() }
+        (v1::FetchResponse { correlation_id: request.correlation_id, results, ..Default::default() }, bytes)
     }
 }
 
@@ -312,31 +373,48 @@ fn is_void(header: &BatchHeader, aborted: &[v1::AbortedTransaction]) -> bool {
     header.is_control() || (header.is_transactional() && aborted.iter().any(holds))
 }
 
-/// Batches to plain records, from the offset that was asked for, at least one in all and never more than fit into a message.
+/// Batches to plain records, from the offset that was asked for, at least one in all and never more than fit into a message, in bytes of
+/// the message and of the memory that it takes here.
 fn as_records(answer: &mut Answer, left: &mut usize) {
     let batches = std::mem::take(&mut answer.result.batches);
     let aborted = std::mem::take(&mut answer.result.aborted);
     for batch in batch::batches(batches) {
-        let records = batch.and_then(|(header, batch)| match is_void(&header, &aborted) {
-            true => Ok(Vec::new()),
-            false => batch::records(&batch),
-        });
-        let records = match records {
-            Ok(records) => records,
+        let added = match batch {
+            Ok((header, _)) if is_void(&header, &aborted) => Ok(false),
+            Ok((_, batch)) => add_records(answer, &batch, left),
+            Err(error) => Err(error),
+        };
+        match added {
+            Ok(false) => {}
+            Ok(true) => return,
             Err(error) => {
                 answer.result.error = Some(Error::new(ErrorCode::CorruptLog, error.to_string()).into());
                 return;
             }
-        };
-        for record in records.into_iter().filter(|record| record.offset >= answer.fetch_offset) {
-            let record = plain(record);
-            let bytes = prost::Message::encoded_len(&record) + 8;
-            if bytes > *left {
-                (*left, answer.result.next_offset) = (0, record.offset);
-                return;
-            }
-            *left -= bytes;
-            answer.result.records.push(record);
         }
     }
+}
+
+/// Adds the records of a batch; whether no more fit.
+fn add_records(
+    answer: &mut Answer,
+    batch: &Bytes,
+    left: &mut usize,
+) -> std::result::Result<bool, BatchError> {
+    // one at a time: a batch of many small records is many times as large as values
+    for record in batch::iterate(batch)? {
+        let record = record?;
+        if record.offset < answer.fetch_offset {
+            continue;
+        }
+        let record = plain(record);
+        let bytes = prost::Message::encoded_len(&record) + size_of::<v1::Record>();
+        if bytes > *left {
+            (*left, answer.result.next_offset) = (0, record.offset);
+            return Ok(true);
+        }
+        *left -= bytes;
+        answer.result.records.push(record);
+    }
+    Ok(false)
 }

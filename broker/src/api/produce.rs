@@ -5,7 +5,7 @@
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
-use sunseo_proto::error::{Error, Result};
+use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::v1;
 use tokio::sync::oneshot;
 
@@ -111,10 +111,23 @@ impl Node {
         let max_batch_bytes = partition.settings().max_batch_bytes;
         let field = if part.batch.is_some() { "batch" } else { "records" };
         let batch: CheckedBatch = check(part, max_batch_bytes, now_ms)?;
+        self.check_records(batch.header.record_count)?;
         if partition.settings().compaction.is_some() {
             require_keys(topic, &batch).map_err(|error| error.at(field))?;
         }
         Ok(Append { partition, batch })
+    }
+}
+
+impl Node {
+    /// As values, records take many times the bytes that small ones have in a batch, here and at every reader.
+    fn check_records(&self, records: i32) -> Result<()> {
+        let max = self.limits.batch_records_max;
+        if usize::try_from(records).is_ok_and(|records| records <= max) {
+            return Ok(());
+        }
+        let message = format!("the batch has {records} records, {max} are allowed: send smaller batches");
+        Err(Error::new(ErrorCode::BatchTooLarge, message).at("batch"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A whole node, in process and over a socket, on a disk that obeys the scenario.
 
+mod bounds;
 mod compaction;
 mod faults;
 mod folds;
@@ -7,5 +8,6 @@ mod lifecycle;
 mod produce_fetch;
 mod support;
 mod tiering;
+mod topic_life;
 mod transactions;
 mod wire;

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::try_join_all;
 use sunseo_proto::error::{Error, ErrorCode, Result};
-use sunseo_proto::{PartitionId, v1};
+use sunseo_proto::{PartitionId, TopicId, v1};
 
 use super::turn::{Commit, Turn};
 use super::validate::{few, group_name, heartbeat};
@@ -173,6 +174,7 @@ fn commits_of(offsets: Vec<v1::OffsetCommit>) -> (Vec<(String, i32)>, Vec<Commit
         partition: TopicPartition::new(commit.topic, commit.partition),
         offset: commit.offset,
         metadata: commit.metadata,
+        topic_id: commit.topic_id,
     });
     (asked, commits.collect())
 }
@@ -199,6 +201,10 @@ fn wire(partition: &TopicPartition) -> v1::TopicPartition {
     v1::TopicPartition { topic: partition.topic.to_string(), partition: partition.partition }
 }
 
+fn id_bytes(id: TopicId) -> Bytes {
+    Bytes::copy_from_slice(id.as_bytes())
+}
+
 fn offset(turn: &Turn<'_>, name: &str, partition: &TopicPartition) -> v1::OffsetCommit {
     let committed = turn.committed(name, partition);
     v1::OffsetCommit {
@@ -206,6 +212,7 @@ fn offset(turn: &Turn<'_>, name: &str, partition: &TopicPartition) -> v1::Offset
         partition: partition.partition,
         offset: committed.map_or(-1, |committed| committed.offset),
         metadata: committed.map(|committed| committed.metadata.clone()).unwrap_or_default(),
+        topic_id: committed.map(|committed| id_bytes(committed.topic_id)).unwrap_or_default(),
     }
 }
 

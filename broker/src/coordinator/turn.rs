@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use sunseo_proto::batch::Ending;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
@@ -29,6 +30,8 @@ pub(super) struct Commit {
     pub(super) partition: TopicPartition,
     pub(super) offset: i64,
     pub(super) metadata: String,
+    /// The topic that is meant; empty is whichever has the name.
+    pub(super) topic_id: Bytes,
 }
 
 /// What a turn is decided with.
@@ -207,7 +210,7 @@ impl<'a> Turn<'a> {
         commit: &Commit,
     ) -> Result<CommittedOffset> {
         let TopicPartition { topic, partition } = &commit.partition;
-        let topic = self.facts.image.topic(topic)?;
+        let topic = self.facts.image.topic_as(topic, &commit.topic_id)?;
         let id = topic.partition(*partition)?;
         check_offset(commit.offset, &commit.metadata)?;
         group.check_owner(member_id, member_epoch, &commit.partition, topic.id)?;

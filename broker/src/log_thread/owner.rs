@@ -94,6 +94,23 @@ impl Owner {
         self.recovered.keys().copied().collect()
     }
 
+    /// Where a partition that nobody has asked for ends; `None` when that is not certain.
+    pub(crate) fn recovered_end(&self, id: PartitionId) -> Option<i64> {
+        self.recovered.get(&id).filter(|found| found.quarantined.is_none()).map(|found| found.end)
+    }
+
+    /// Leaves a partition that nobody knows on the disk, out of reach of retention too.
+    pub(crate) fn set_aside(&mut self, id: PartitionId) -> Result<()> {
+        let config = self.store.facts(id)?.config;
+        match self.store.configure(id, PartitionConfig { own_retention: false, ..config }) {
+            // what is quarantined is left alone anyway
+            Ok(()) | Err(LogError::Failed { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
     /// Runs after the next sync, whatever came out of it.
     pub(super) fn after_sync(&mut self, then: impl FnOnce(&[SyncFailure]) + Send + 'static) {
         self.dirty = true;

@@ -110,6 +110,9 @@ pub(crate) struct DeleteDefinition {
     pub(crate) kind: String,
     #[prost(string, tag = "2")]
     pub(crate) name: String,
+    /// A later definition of the name goes on counting. Commands of earlier versions do not say so, and fold as they did.
+    #[prost(bool, tag = "3")]
+    pub(crate) keeps_counting: bool,
 }
 
 /// The whole state: what lies before it is not needed any more.
@@ -133,6 +136,12 @@ pub(crate) struct Snapshot {
     /// Index of the last command it contains; one that does not follow that command directly is void.
     #[prost(int64, tag = "8")]
     pub(crate) through: i64,
+    /// Identities of topics that were deleted, oldest first.
+    #[prost(bytes = "vec", repeated, tag = "20")]
+    pub(crate) deleted_topics: Vec<Vec<u8>>,
+    /// Highest version of any definition that was deleted.
+    #[prost(int64, tag = "21")]
+    pub(crate) definition_version_floor: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -13,7 +13,7 @@ mod fold;
 pub(crate) mod internal_topics;
 mod log;
 pub(crate) mod names;
-mod quotas;
+pub(crate) mod quotas;
 mod requests;
 mod state;
 mod topic;
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use applier::{Applier, Parts, Request, stopped};
 use command::{Change, Command, RegisterNode};
 pub(crate) use log::{LocalMetadataLog, MetadataLog};
-pub(crate) use state::{Event, State};
+pub(crate) use state::{DefinitionsStamp, Event, State};
 pub(crate) use topic::{Topic, TopicKind};
 
 use crate::internal::SharedInternalLog;
@@ -44,7 +44,9 @@ const PRODUCER_NAMES_MAX: usize = 50_000;
 
 // a snapshot, all of the state, fits in one record
 const _: () = assert!(
-    PRODUCER_NAMES_MAX * (names::FREE_NAME_BYTES_MAX + 32) + 2 * definitions::DEFINITIONS_BYTES_MAX
+    PRODUCER_NAMES_MAX * (names::FREE_NAME_BYTES_MAX + 32)
+        + 2 * definitions::DEFINITIONS_BYTES_MAX
+        + state::DELETED_TOPICS_MAX * 32
         < internal_topics::SYSTEM_BATCH_BYTES_MAX as usize
 );
 

@@ -6,7 +6,7 @@ use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{TopicId, v1};
 
 use super::command::{AlterTopic, Change, DeleteDefinition, DeleteTopic, PutDefinition, StoredTopic};
-use super::definitions::{check_definition, check_kind};
+use super::definitions::{QUOTA, check_definition, check_kind};
 use super::names::{check_free_name, check_name, check_topic_name};
 use super::{Event, Metadata, MetadataConfig, PRODUCER_BLOCK, PRODUCER_NAMES_MAX, State, Topic, config};
 
@@ -62,6 +62,12 @@ impl Metadata {
         &self,
         request: v1::PutDefinitionRequest,
     ) -> Result<v1::PutDefinitionResponse> {
+        check_kind(&request.kind)?;
+        self.put(request).await
+    }
+
+    /// Puts a definition of any kind, those that have requests of their own as well.
+    pub(super) async fn put(&self, request: v1::PutDefinitionRequest) -> Result<v1::PutDefinitionResponse> {
         let v1::PutDefinitionRequest { kind, name, body, expected_version } = request;
         if expected_version < -1 {
             let message = format!(
@@ -87,8 +93,9 @@ impl Metadata {
         if !request.kind.is_empty() {
             check_kind(&request.kind)?;
         }
-        let definitions = self.image().definitions(&request.kind).cloned().collect();
-        Ok(v1::ListDefinitionsResponse { definitions })
+        let image = self.image();
+        let shown = image.definitions(&request.kind).filter(|definition| definition.kind != QUOTA);
+        Ok(v1::ListDefinitionsResponse { definitions: shown.cloned().collect() })
     }
 
     pub(crate) async fn delete_definition(
@@ -97,10 +104,13 @@ impl Metadata {
     ) -> Result<v1::DeleteDefinitionResponse> {
         check_kind(&request.kind)?;
         check_name("name", "name of a definition", &request.name)?;
-        let v1::DeleteDefinitionRequest { kind, name } = request;
-        self.change(move |_| Ok(Some(Change::DeleteDefinition(DeleteDefinition { kind, name }).into())))
-            .await?;
+        self.remove(request.kind, request.name).await?;
         Ok(v1::DeleteDefinitionResponse {})
+    }
+
+    pub(super) async fn remove(&self, kind: String, name: String) -> Result<()> {
+        let command = Change::DeleteDefinition(DeleteDefinition { kind, name, keeps_counting: true });
+        self.change(move |_| Ok(Some(command.into()))).await.map(drop)
     }
 
     /// A named producer gets its identity with the next epoch, another one an identity nobody had.

@@ -10,7 +10,7 @@
 
 mod snapshot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use sunseo_proto::error::{Error, ErrorCode, Result};
@@ -24,8 +24,23 @@ use super::internal_topics::SYSTEM_TOPICS;
 
 /// Highest epoch of a producer; record batches have 16 bits for it.
 pub(crate) const PRODUCER_EPOCH_MAX: i16 = i16::MAX;
+/// Topics whose deletion is remembered; the oldest is forgotten first.
+pub(super) const DELETED_TOPICS_MAX: usize = 10_000;
 /// First identity of a producer.
 const FIRST_PRODUCER_ID: i64 = 1;
+
+/// Definitions by kind and name.
+type Definitions = BTreeMap<(String, String), v1::Definition>;
+
+/// The definitions as they were; equal to those of a state in which none was changed since.
+#[derive(Clone, Debug)]
+pub(crate) struct DefinitionsStamp(Arc<Definitions>);
+
+impl PartialEq for DefinitionsStamp {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 /// What an applied command did.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,8 +75,12 @@ pub(crate) struct State {
     cluster_id: Arc<str>,
     topics: Arc<BTreeMap<Arc<str>, Arc<Topic>>>,
     names: Arc<BTreeMap<TopicId, Arc<str>>>,
+    /// Topics that were deleted, oldest first: data of these, and of no others, may be removed without being asked for.
+    deleted: Arc<VecDeque<TopicId>>,
     /// By kind and name.
-    definitions: Arc<BTreeMap<(String, String), v1::Definition>>,
+    definitions: Arc<Definitions>,
+    /// Highest version of any definition that was deleted: no version is given twice under one name.
+    definition_version_floor: i64,
     producers: Arc<BTreeMap<String, NamedProducer>>,
     /// The newest epoch of each producer with a name, by its identity.
     producer_epochs: Arc<BTreeMap<i64, i16>>,
@@ -77,7 +96,9 @@ impl Default for State {
             cluster_id: Arc::from(""),
             topics: Arc::default(),
             names: Arc::default(),
+            deleted: Arc::default(),
             definitions: Arc::default(),
+            definition_version_floor: 0,
             producers: Arc::default(),
             producer_epochs: Arc::default(),
             next_producer_id: FIRST_PRODUCER_ID,
@@ -131,9 +152,19 @@ impl State {
         self.names.get(&id).and_then(|name| self.topics.get(name))
     }
 
+    /// Whether a topic was deleted, as far back as that is remembered.
+    pub(crate) fn was_deleted(&self, id: TopicId) -> bool {
+        self.deleted.contains(&id)
+    }
+
     /// Partitions of all topics.
     pub(crate) fn partitions(&self) -> usize {
         self.topics.values().map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum()
+    }
+
+    /// To know without looking whether any definition changed.
+    pub(crate) fn definitions_stamp(&self) -> DefinitionsStamp {
+        DefinitionsStamp(Arc::clone(&self.definitions))
     }
 
     pub(crate) fn definition(&self, kind: &str, name: &str) -> Option<&v1::Definition> {
@@ -291,6 +322,11 @@ impl State {
         let topic = self.changeable(&deleted.topic_id)?.clone();
         Arc::make_mut(&mut self.names).remove(&topic.id);
         Arc::make_mut(&mut self.topics).remove(&topic.name);
+        let deleted = Arc::make_mut(&mut self.deleted);
+        deleted.push_back(topic.id);
+        if deleted.len() > DELETED_TOPICS_MAX {
+            deleted.pop_front();
+        }
         Ok(Event::TopicDeleted(topic))
     }
 
@@ -314,20 +350,24 @@ impl State {
             };
             return Err(Error::new(ErrorCode::VersionMismatch, message).at("expected_version"));
         }
+        let version = if have > 0 { have } else { self.definition_version_floor } + 1;
         let definition = v1::Definition {
             kind: put.kind.clone(),
             name: put.name.clone(),
             body: put.body.clone(),
-            version: have + 1,
+            version,
         };
         Arc::make_mut(&mut self.definitions).insert(key, definition);
-        Ok(Event::DefinitionPut { version: have + 1 })
+        Ok(Event::DefinitionPut { version })
     }
 
     fn delete_definition(&mut self, deleted: &DeleteDefinition) -> Result<Event> {
         let key = (deleted.kind.clone(), deleted.name.clone());
-        if !self.definitions.contains_key(&key) {
+        let Some(definition) = self.definitions.get(&key) else {
             return Err(super::definitions::unknown(&deleted.kind, &deleted.name));
+        };
+        if deleted.keeps_counting {
+            self.definition_version_floor = self.definition_version_floor.max(definition.version);
         }
         Arc::make_mut(&mut self.definitions).remove(&key);
         Ok(Event::DefinitionDeleted)

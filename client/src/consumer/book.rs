@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sunseo_proto::batch;
 use sunseo_proto::error::Result;
 use sunseo_proto::record::RESERVED_HEADER_PREFIX;
@@ -37,6 +38,8 @@ struct Chunk {
 
 #[derive(Debug)]
 struct Partition {
+    /// Empty: whichever has the name.
+    topic_id: Bytes,
     /// Tells answers of this assignment and position from older ones.
     generation: u64,
     /// Where the next fetch begins.
@@ -156,11 +159,17 @@ fn not_assigned(key: &Key) -> Error {
 }
 
 impl Book {
-    /// Begins a partition at an offset.
+    /// Begins a partition at an offset, of whichever topic has the name.
     pub(super) fn assign(&mut self, key: Key, offset: i64) {
+        self.assign_of(key, offset, Bytes::new());
+    }
+
+    /// Begins a partition of one topic at an offset: another topic that gets its name is not read by mistake.
+    pub(super) fn assign_of(&mut self, key: Key, offset: i64, topic_id: Bytes) {
         self.revoke(&key);
         self.next_generation += 1;
         let partition = Partition {
+            topic_id,
             generation: self.next_generation,
             fetch_offset: offset,
             position: offset,
@@ -269,7 +278,8 @@ impl Book {
         }
         let old = self.partitions.get(key).ok_or_else(|| not_assigned(key))?;
         let (paused, revoked, high_watermark) = (old.paused, old.revoked, old.high_watermark);
-        self.assign(key.clone(), offset);
+        let topic_id = self.partitions.get(key).map(|partition| partition.topic_id.clone());
+        self.assign_of(key.clone(), offset, topic_id.unwrap_or_default());
         if let Some(new) = self.partitions.get_mut(key) {
             (new.paused, new.revoked, new.high_watermark) = (paused, revoked, high_watermark);
         }
@@ -314,7 +324,7 @@ impl Book {
                 fetch_offset,
                 max_bytes: config.partition_fetch_bytes,
                 current_leader_epoch: -1,
-                ..Default::default()
+                topic_id: partition.topic_id.clone(),
             });
         }
         if tickets.is_empty() {

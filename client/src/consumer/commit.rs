@@ -324,6 +324,7 @@ fn request(shared: &Shared, offsets: &[Offset]) -> Result<v1::CommitOffsetsReque
         partition: *partition,
         offset: *offset,
         metadata: metadata.clone(),
+        ..Default::default()
     };
     Ok(v1::CommitOffsetsRequest {
         group: member.identity().group.clone(),

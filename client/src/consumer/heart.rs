@@ -1,5 +1,6 @@
 //! The heartbeats of a group member, and the beginning of what it is given.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
@@ -152,7 +153,10 @@ async fn begin(shared: Arc<Shared>, group: String, mut start: Vec<(Key, u64)>) {
             return;
         }
         let (from, isolation) = (shared.config.from, shared.config.isolation);
-        let offsets = offsets::resume(&shared.transport, &group, &keys, from, isolation).await;
+        let offsets = match learn(&shared, &keys).await {
+            Ok(()) => offsets::resume(&shared.transport, &group, &keys, from, isolation).await,
+            Err(error) => Err(error),
+        };
         match offsets {
             Err(error) if error.retryable() => {
                 failures += 1;
@@ -163,6 +167,14 @@ async fn begin(shared: Arc<Shared>, group: String, mut start: Vec<(Key, u64)>) {
             offsets => return put(&shared, &start, offsets),
         }
     }
+}
+
+/// Which topics are meant, before anything is asked about them.
+async fn learn(shared: &Shared, keys: &[Key]) -> Result<()> {
+    for topic in keys.iter().map(|key| &key.0).collect::<BTreeSet<_>>() {
+        shared.metadata.refresh(topic).await?;
+    }
+    Ok(())
 }
 
 fn put(shared: &Shared, start: &[(Key, u64)], offsets: Result<Vec<(Key, i64)>>) {
@@ -177,7 +189,7 @@ fn put(shared: &Shared, start: &[(Key, u64)], offsets: Result<Vec<(Key, i64)>>) 
         match &offsets {
             Ok(offsets) => {
                 let offset = offsets.iter().find(|(found, _)| found == key).map_or(0, |(_, offset)| *offset);
-                book.assign(key.clone(), offset);
+                book.assign_of(key.clone(), offset, shared.metadata.id(&key.0));
             }
             Err(error) => {
                 book.assign(key.clone(), 0);

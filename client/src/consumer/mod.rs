@@ -24,7 +24,7 @@ mod stream;
 mod tests;
 mod topics;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -84,6 +84,7 @@ struct Core {
 #[derive(Debug)]
 struct Shared {
     transport: SharedTransport,
+    metadata: SharedMetadata,
     config: ConsumerConfig,
     core: Mutex<Core>,
     /// For the fetcher: there may be something to ask for.
@@ -152,7 +153,8 @@ impl Consumer {
         config.validate()?;
         let mut book = Book::default();
         for (key, offset) in begin_by_hand(&transport, &metadata, &config).await? {
-            book.assign(key, offset);
+            let id = metadata.id(&key.0);
+            book.assign_of(key, offset, id);
         }
         let member = membership(&transport, &config).await?;
         let grouped = member.is_some();
@@ -170,6 +172,7 @@ impl Consumer {
         };
         let shared = Arc::new(Shared {
             transport,
+            metadata,
             config,
             core: Mutex::new(core),
             room: Notify::new(),
@@ -184,7 +187,7 @@ impl Consumer {
             tasks.push(tokio::spawn(commit::run(Arc::clone(&shared), jobs)));
         }
         if topics::changes(&shared.config) {
-            tasks.push(tokio::spawn(topics::follow(Arc::clone(&shared), metadata)));
+            tasks.push(tokio::spawn(topics::follow(Arc::clone(&shared))));
         }
         Ok(Self { shared, tasks, commits, listener: None })
     }
@@ -414,6 +417,9 @@ async fn begin_by_hand(
     let keys: Vec<Key> = match &config.subscription {
         Subscription::Group { .. } => return Ok(Vec::new()),
         Subscription::Partitions(partitions) => {
+            for topic in partitions.iter().map(|(topic, _)| topic).collect::<BTreeSet<_>>() {
+                retry::repeat(config.retry, || metadata.refresh(topic)).await?;
+            }
             partitions.iter().map(|(topic, partition)| key(topic, *partition)).collect()
         }
         Subscription::Topics(entries) => {

@@ -81,13 +81,13 @@ pub(super) fn changes(config: &ConsumerConfig) -> bool {
 }
 
 /// Looks again and again, until the consumer ends.
-pub(super) async fn follow(shared: Arc<Shared>, metadata: SharedMetadata) {
+pub(super) async fn follow(shared: Arc<Shared>) {
     loop {
         let pause = shared.config.metadata_interval.mul_f64(1.0 - retry::draw() / 4.0);
         tokio::time::sleep(pause).await;
         let looked = match &shared.config.subscription {
             Subscription::Partitions(_) => return,
-            Subscription::Topics(entries) => look(&shared, &metadata, entries).await,
+            Subscription::Topics(entries) => look(&shared, &shared.metadata, entries).await,
             Subscription::Group { topics, .. } => subscribe(&shared, topics).await,
         };
         if let Err(error) = looked {
@@ -114,7 +114,7 @@ async fn look(shared: &Shared, metadata: &SharedMetadata, entries: &[String]) ->
     let starts = offsets::begin(&shared.transport, &fresh, StartFrom::Start, isolation).await?;
     let mut core = shared.lock();
     for (key, start) in fresh.iter().zip(starts) {
-        core.book.assign(key.clone(), start);
+        core.book.assign_of(key.clone(), start, metadata.id(&key.0));
     }
     gone.iter().for_each(|key| core.book.revoke(key));
     let changes = [

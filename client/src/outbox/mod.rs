@@ -89,7 +89,7 @@ impl OutboxClient {
         v1::SourceRequest { name: name.to_owned() }
     }
 
-    fn grpc(&self) -> Grpc<tonic::transport::Channel> {
+    fn grpc(&self) -> Grpc<crate::grpc_transport::Connection> {
         let limit = crate::grpc_transport::MAX_MESSAGE_BYTES;
         Grpc::new(self.transport.channel()).max_decoding_message_size(limit).max_encoding_message_size(limit)
     }

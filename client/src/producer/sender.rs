@@ -57,6 +57,8 @@ pub(super) struct Sender {
     learn_at: Instant,
     /// Topics that seem to have changed, and when they may be asked for again.
     stale: BTreeSet<Arc<str>>,
+    /// Which topics are meant: those that had the names when they were first sent to. Another one refuses what is not for it.
+    ids: HashMap<Arc<str>, Bytes>,
     stale_at: Instant,
 }
 
@@ -88,6 +90,7 @@ impl Sender {
             learning: None,
             learn_at: now + METADATA_MAX_AGE,
             stale: BTreeSet::new(),
+            ids: HashMap::new(),
             stale_at: now,
         }
     }
@@ -121,6 +124,7 @@ impl Sender {
         let mut state = self.shared.lock();
         for (topic, partition) in state.batcher.slots(self.lanes.len()) {
             self.lanes.push(Lane::new(lane_config(&self.config, self.transactional_id.is_some())));
+            self.ids.entry(Arc::clone(&topic)).or_insert_with(|| self.metadata.id(&topic));
             self.names.push((topic, partition));
         }
         for &slot in self.active.iter().filter(|&&slot| self.lanes[slot].has_room()) {
@@ -223,6 +227,7 @@ impl Sender {
             topic: topic.to_string(),
             partition: *partition,
             batch: Some(batch),
+            topic_id: self.ids.get(topic).cloned().unwrap_or_default(),
             ..Default::default()
         }
     }
@@ -247,7 +252,13 @@ impl Sender {
             {
                 let (topic, partition) = &self.names[slot];
                 tracing::debug!(%topic, partition, %error, "batch refused");
-                if matches!(error.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition) {
+                if matches!(error.code, ErrorCode::UnknownTopic | ErrorCode::TopicReplaced) {
+                    // that was said; what is sent from now on may go to the next one of the name
+                    self.ids.remove(topic);
+                }
+                let changed =
+                    [ErrorCode::UnknownTopic, ErrorCode::UnknownPartition, ErrorCode::TopicReplaced];
+                if changed.contains(&error.code) {
                     self.stale.insert(Arc::clone(topic));
                 }
             }
@@ -313,7 +324,11 @@ impl Sender {
         for (topic, partitions) in partitions {
             match partitions {
                 0 => state.batcher.forget(&topic),
-                _ => state.batcher.learn(&topic, partitions, 0),
+                _ => {
+                    state.batcher.learn(&topic, partitions, 0);
+                    let id = self.metadata.id(&topic);
+                    self.ids.entry(topic).or_insert(id);
+                }
             }
         }
     }

@@ -94,7 +94,7 @@ impl Groups {
     pub(super) fn committed(&self, request: v1::FetchOffsetsRequest) -> v1::FetchOffsetsResponse {
         let offsets = request.partitions.into_iter().map(|tp| {
             let offset = self.offsets.get(&(tp.topic.clone(), tp.partition)).copied().unwrap_or(-1);
-            v1::OffsetCommit { topic: tp.topic, partition: tp.partition, offset, metadata: String::new() }
+            v1::OffsetCommit { topic: tp.topic, partition: tp.partition, offset, ..Default::default() }
         });
         v1::FetchOffsetsResponse { offsets: offsets.collect() }
     }

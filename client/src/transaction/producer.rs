@@ -119,7 +119,7 @@ impl TransactionalProducer {
             topic: topic.clone(),
             partition: *partition,
             offset: *offset,
-            metadata: String::new(),
+            ..Default::default()
         });
         let request = v1::SendOffsetsRequest {
             transactional_id: self.transactional_id.to_string(),

@@ -26,7 +26,7 @@ pub use compress::Compression;
 pub use header::{BatchHeader, HEADER_BYTES, stamp};
 pub use inspect::{Inspection, inspect};
 pub use marker::{Ending, end_marker};
-pub use read::{batches, position_of, records, validate};
+pub use read::{Records, batches, iterate, position_of, records, validate};
 pub use rebuild::{gap, rebuild};
 
 /// Largest uncompressed size of one batch's records that a decoder accepts: 64 MiB.

@@ -57,25 +57,75 @@ fn next_batch(rest: &mut Bytes) -> Result<(BatchHeader, Bytes), BatchError> {
 /// # Errors
 /// What does not decode; the checksum is not looked at.
 pub fn records(batch: &Bytes) -> Result<Vec<Record>, BatchError> {
-    let header = BatchHeader::parse(batch)?;
-    let plain = plain_records(batch, &header)?;
+    let decoding = iterate(batch)?;
     // a record has at least 7 bytes, so a small batch cannot ask for a large vector
-    let mut records = Vec::with_capacity((header.record_count as usize).min(plain.len() / 7 + 1));
-    let mut cursor = Cursor { plain: &plain, rest: &plain, index: 0 };
-    let mut least = header.base_offset;
-    for index in 0..header.record_count as usize {
-        cursor.index = index;
-        let record = cursor.record(&header)?;
-        if record.offset < least || record.offset > header.last_offset() {
-            return Err(cursor.broken("its offset does not follow the one before, or lies beyond the batch"));
-        }
-        least = record.offset + 1;
-        records.push(record);
-    }
-    if !cursor.rest.is_empty() {
-        return Err(cursor.broken("bytes follow the last record"));
+    let mut records = Vec::with_capacity(decoding.count.min(decoding.plain.len() / 7 + 1));
+    for record in decoding {
+        records.push(record?);
     }
     Ok(records)
+}
+
+/// As [`records`], one at a time: values take memory as they are made, about 120 bytes each beside their own, which for a batch of
+/// many small records is far more than the batch has.
+///
+/// # Errors
+/// When the block of records cannot be decompressed; of each record when it does not decode, after which there is none.
+pub fn iterate(batch: &Bytes) -> Result<Records, BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    let plain = plain_records(batch, &header)?;
+    Ok(Records {
+        at: 0,
+        index: 0,
+        least: header.base_offset,
+        count: header.record_count as usize,
+        plain,
+        header,
+    })
+}
+
+/// The records of one batch, decoded as they are asked for.
+#[derive(Debug)]
+pub struct Records {
+    header: BatchHeader,
+    plain: Bytes,
+    at: usize,
+    index: usize,
+    /// The next record's offset is at least this one.
+    least: i64,
+    count: usize,
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.index >= self.count {
+            return None;
+        }
+        let decoded = self.decode();
+        match &decoded {
+            Ok(_) => self.index += 1,
+            Err(_) => self.count = 0,
+        }
+        Some(decoded)
+    }
+}
+
+impl Records {
+    fn decode(&mut self) -> Result<Record, BatchError> {
+        let mut cursor = Cursor { plain: &self.plain, rest: &self.plain[self.at..], index: self.index };
+        let record = cursor.record(&self.header)?;
+        if record.offset < self.least || record.offset > self.header.last_offset() {
+            return Err(cursor.broken("its offset does not follow the one before, or lies beyond the batch"));
+        }
+        if self.index + 1 == self.count && !cursor.rest.is_empty() {
+            return Err(cursor.broken("bytes follow the last record"));
+        }
+        self.at = self.plain.len() - cursor.rest.len();
+        self.least = record.offset + 1;
+        Ok(record)
+    }
 }
 
 /// The source positions of a batch, `None` when it carries none.

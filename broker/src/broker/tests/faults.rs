@@ -90,6 +90,32 @@ async fn on_a_full_disk_a_node_starts_and_room_can_be_made() {
 }
 
 #[tokio::test]
+async fn on_a_full_disk_records_are_read_and_deleted_and_appends_go_on_by_themselves() {
+    let mut world = with_headroom(36);
+    world.config.maintenance_interval_ms = 20;
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[("segment_bytes", "200000")]).await;
+    fill_the_disk(&world, &handle, "orders").await;
+    let end = offset_at(&handle, "orders", 0, -1).await;
+    assert_eq!(read_from(&handle, "orders", 0, end - 3).await.len(), 3, "reads go on");
+    let partitions = vec![v1::DeleteRecordsPartition { partition: 0, before_offset: end - 3 }];
+    let request = v1::DeleteRecordsRequest { topic: "orders".into(), partitions, ..Default::default() };
+    let deleted = handle.delete_records(request).await.unwrap().results.remove(0);
+    assert_eq!((deleted.error, deleted.log_start_offset), (None, end - 3));
+    for _ in 0..500 {
+        let result = produce(&handle, "orders", 0, batch_of([vec![7; 100_000]])).await;
+        if result.error.is_none() {
+            assert_eq!(result.base_offset, end);
+            return;
+        }
+        assert_eq!(code(&result.error), Some(ErrorCode::DiskFull));
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the deleted records' room is not given back");
+}
+
+#[tokio::test]
 async fn on_a_full_disk_the_tier_makes_room() {
     let world = with_headroom(35);
     let broker = world.start().await;

@@ -77,6 +77,7 @@ async fn act(handle: &BrokerHandle, model: &mut Model, rng: &mut StdRng, next: &
                 // nothing is in the topic: the number is told apart by its text
                 offset: 0,
                 metadata: next.to_string(),
+                ..Default::default()
             }];
             let request = v1::CommitOffsetsRequest { group: name.clone(), offsets, ..Default::default() };
             let result = handle.commit_offsets(request).await;

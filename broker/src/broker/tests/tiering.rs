@@ -136,3 +136,41 @@ async fn a_deleted_topic_leaves_the_store_as_well() {
     let unknown = handle.tier_status(v1::TierStatusRequest { topic: "orders".into() }).await.unwrap_err();
     assert_eq!(unknown.code, ErrorCode::UnknownTopic);
 }
+
+#[tokio::test]
+async fn trace_headers_come_out_as_they_went_in_from_the_disk_and_from_the_object_store() {
+    let world = World::new(58);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[("tiered", "true"), ("segment_bytes", "4096")]).await;
+    let headers = [
+        ("traceparent", Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+        ("tracestate", Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")),
+        // not even well-formed ones are touched, nor repeated ones joined
+        ("traceparent", Some("not a trace")),
+        ("baggage", None),
+    ];
+    let header = |(key, value): &(&str, Option<&'static str>)| v1::Header {
+        key: (*key).to_owned(),
+        value: value.map(|value| bytes::Bytes::from_static(value.as_bytes())),
+    };
+    let headers: Vec<v1::Header> = headers.iter().map(header).collect();
+    for n in 0..40 {
+        let value = Some(format!("{n:0>200}").into());
+        let record =
+            v1::Record { key: Some("k".into()), value, headers: headers.clone(), ..Default::default() };
+        let list = v1::RecordList { records: vec![record] };
+        let part = v1::ProducePartition { topic: "orders".into(), records: Some(list), ..Default::default() };
+        assert_eq!(handle.produce(produce_request(vec![part])).await.unwrap().results[0].error, None);
+    }
+    let read = async || {
+        let request = v1::FetchRequest { as_records: true, ..fetch_request(vec![asked("orders", 0, 0)], 0) };
+        let mut result = handle.fetch(request).await.unwrap().results.remove(0);
+        assert!(result.records.iter().all(|record| record.headers == headers), "{result:?}");
+        std::mem::take(&mut result.records).len()
+    };
+    assert!(read().await > 0);
+    assert!(flush(&handle, true).await.segments_evicted > 0);
+    assert!(describe(&handle).await.local_start_offset > 0, "read back from the store");
+    assert!(read().await > 0);
+}

@@ -327,8 +327,7 @@ async fn offsets_move_with_the_commit_and_a_member_that_lost_them_is_refused() {
     let joined = handle.group_heartbeat(member(0)).await.unwrap();
     let mut producer = Producer::init(&handle, "bills").await;
     let send = async |handle: &BrokerHandle, producer: &Producer, epoch: i32, offset: i64| -> Result<()> {
-        let commit =
-            v1::OffsetCommit { topic: "orders".into(), partition: 0, offset, metadata: String::new() };
+        let commit = v1::OffsetCommit { topic: "orders".into(), partition: 0, offset, ..Default::default() };
         let request = v1::SendOffsetsRequest {
             transactional_id: producer.id.clone(),
             producer_id: producer.producer_id,

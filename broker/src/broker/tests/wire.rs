@@ -10,19 +10,20 @@ use sunseo_proto::v1::broker_client::BrokerClient;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Status};
 
 use super::support::*;
+use crate::grpc::connections::{ConnectionLimits, Connections};
 use crate::{Broker, BrokerHandle, grpc};
 
-struct Wire {
+pub(super) struct Wire {
     _broker: Broker,
-    handle: BrokerHandle,
-    channel: Channel,
+    pub(super) handle: BrokerHandle,
+    pub(super) channel: Channel,
     server: JoinHandle<()>,
 }
 
@@ -33,7 +34,7 @@ impl Drop for Wire {
 }
 
 impl Wire {
-    async fn start(world: &World) -> Self {
+    pub(super) async fn start(world: &World) -> Self {
         let broker = world.start().await;
         let handle = broker.handle();
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
@@ -46,13 +47,14 @@ impl Wire {
             .add_service(grpc::admin_server(handle.clone()))
             .add_service(grpc::groups_server(handle.clone()));
         let server = tokio::spawn(async move {
-            services.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+            let connections = Connections::new("test", ConnectionLimits::default());
+            services.serve_with_incoming(connections.incoming(listener)).await.unwrap();
         });
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { _broker: broker, handle, channel, server }
     }
 
-    fn broker(&self) -> BrokerClient<Channel> {
+    pub(super) fn broker(&self) -> BrokerClient<Channel> {
         BrokerClient::new(self.channel.clone())
             .max_decoding_message_size(128 << 20)
             .max_encoding_message_size(128 << 20)

@@ -162,5 +162,5 @@ fn beat(member: &str, epoch: i32, owned: &[i32]) -> v1::GroupHeartbeatRequest {
 }
 
 fn offset_of(topic: &str, partition: i32, offset: i64) -> v1::OffsetCommit {
-    v1::OffsetCommit { topic: topic.to_owned(), partition, offset, metadata: String::new() }
+    v1::OffsetCommit { topic: topic.to_owned(), partition, offset, ..Default::default() }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sunseo_proto::TopicId;
 use sunseo_proto::error::Result;
 
 use super::{Event, NamedProducer, Node, PRODUCER_EPOCH_MAX, State};
@@ -31,6 +32,8 @@ impl State {
             nodes: nodes.collect(),
             system_replicas: self.system_replicas.clone(),
             through,
+            deleted_topics: self.deleted.iter().map(|id| id.as_bytes().to_vec()).collect(),
+            definition_version_floor: self.definition_version_floor,
         })
         .into()
     }
@@ -40,6 +43,10 @@ impl State {
             cluster_id: Arc::from(snapshot.cluster_id.as_str()),
             next_producer_id: snapshot.next_producer_id,
             system_replicas: snapshot.system_replicas.clone(),
+            deleted: Arc::new(
+                snapshot.deleted_topics.iter().filter_map(|id| TopicId::from_slice(id)).collect(),
+            ),
+            definition_version_floor: snapshot.definition_version_floor,
             ..Self::default()
         };
         state.put_system_topics();

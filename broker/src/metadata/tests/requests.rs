@@ -216,6 +216,8 @@ async fn definitions_are_changed_by_whoever_knows_their_version() {
     assert_eq!(code(delete("outbox").await), ErrorCode::UnknownSource);
     delete("pipeline").await.expect("deleted");
     assert_eq!(code(delete("pipeline").await), ErrorCode::UnknownPipeline);
+    assert_eq!(node.put("demo", "{}", 0).await, Ok(4), "no version is given twice");
+    assert_eq!(node.put("demo", "{}", 4).await, Ok(5));
 }
 
 #[tokio::test]

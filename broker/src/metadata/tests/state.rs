@@ -49,7 +49,8 @@ fn put(name: &str, expected_version: i64) -> Command {
 }
 
 fn remove(name: &str) -> Command {
-    Change::DeleteDefinition(DeleteDefinition { kind: "outbox".to_owned(), name: name.to_owned() }).into()
+    let (kind, name) = ("outbox".to_owned(), name.to_owned());
+    Change::DeleteDefinition(DeleteDefinition { kind, name, keeps_counting: true }).into()
 }
 
 fn named(name: &str) -> Command {
