@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use sunseo_broker::Broker;
+use sunseo_broker::grpc::connections::Connections;
 use sunseo_client::Client;
 use sunseo_engine::Engine;
 use sunseo_outbox::Outbox;
@@ -22,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::NodeConfig;
 use crate::door::Door;
 use crate::grpc::GrpcServer;
-use crate::http::{Gateway, Parts};
+use crate::http::{Gateway, HttpListener, Parts};
 use crate::pipelines;
 
 /// A running node. Dropped without [`stop`](Self::stop) it ends as by a crash.
@@ -50,7 +51,8 @@ impl Node {
         let (http_listener, http) = bind("listen.http", config.listen.http).await?;
         let gateway = Arc::new(Gateway::new(metrics()?));
         let http_stop = CancellationToken::new();
-        let http_task = serve_http(http_listener, &gateway, &http_stop);
+        let seats = |name| Connections::new(name, config.listen.connections);
+        let http_task = serve_http(HttpListener::new(http_listener, seats("http")), &gateway, &http_stop);
 
         let broker = Broker::start(config.broker, Arc::clone(&clock)).await?;
         let client = Client::new(Arc::new(Door(broker.handle())));
@@ -58,9 +60,17 @@ impl Node {
         let engine = Engine::start(config.engine, client.clone(), clock).await?;
         pipelines::deploy(&engine, &client, &config.pipelines).await?;
 
-        let served = GrpcServer::start(grpc_listener, broker.handle(), outbox.clone(), engine.clone());
+        let (seats, http2) = (seats("grpc"), config.listen.http2);
+        let served =
+            GrpcServer::start(grpc_listener, seats, http2, broker.handle(), outbox.clone(), engine.clone());
         let grpc_server = served.map_err(|error| Error::internal(format!("gRPC reflection: {error}")))?;
-        gateway.ready(Parts { client, outbox: outbox.clone(), engine: engine.clone() });
+        gateway.ready(Parts {
+            client,
+            outbox: outbox.clone(),
+            engine: engine.clone(),
+            broker: broker.handle(),
+            body_bytes_max: config.listen.http_body_bytes_max,
+        });
         let _memory_task = AbortOnDropHandle::new(tokio::spawn(crate::memory::give_back_when_quiet()));
         Ok(Self {
             grpc,
@@ -82,6 +92,7 @@ impl Node {
     /// When the last checkpoint could not be written; the next start recovers as after a crash.
     pub async fn stop(self) -> Result<()> {
         self.gateway.stopping();
+        self.grpc_server.stopping().await;
         self.grpc_server.stop().await;
         if let Err(error) = self.engine.shutdown().await {
             tracing::warn!(%error, "the engine's state was not flushed: the next start replays more");
@@ -111,7 +122,7 @@ async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr
 }
 
 fn serve_http(
-    listener: TcpListener,
+    listener: HttpListener,
     gateway: &Arc<Gateway>,
     stop: &CancellationToken,
 ) -> AbortOnDropHandle<()> {

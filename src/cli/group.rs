@@ -103,8 +103,7 @@ async fn seek(Seek { group, topics, to }: Seek, context: &mut Context, client: &
         };
         for partition in partitions {
             let offset = resolve(&admin, &topic, partition, to.0).await?;
-            let metadata = String::new();
-            offsets.push(v1::OffsetCommit { topic: topic.clone(), partition, offset, metadata });
+            offsets.push(v1::OffsetCommit { topic: topic.clone(), partition, offset, ..Default::default() });
         }
     }
     admin.reset_offsets(&group, offsets.clone()).await?;
@@ -118,7 +117,7 @@ async fn seek(Seek { group, topics, to }: Seek, context: &mut Context, client: &
 }
 
 /// An offset that lies in the log.
-async fn resolve(admin: &Admin, topic: &str, partition: i32, place: StartFrom) -> Outcome<i64> {
+pub(super) async fn resolve(admin: &Admin, topic: &str, partition: i32, place: StartFrom) -> Outcome<i64> {
     let start = admin.offset(topic, partition, OffsetQuery::Start).await?.unwrap_or(0);
     let end = admin.offset(topic, partition, OffsetQuery::End).await?.unwrap_or(0);
     Ok(match place {

@@ -21,6 +21,7 @@ mod place;
 pub mod produce;
 pub mod progress;
 mod query;
+mod quota;
 mod stop;
 mod tier;
 mod topic;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use sunseo_client::Client;
+use sunseo_client::{Client, GrpcConfig};
 
 use self::failure::{Failure, Outcome, one_line};
 use self::output::Output;
@@ -64,6 +65,9 @@ struct Globals {
         help_heading = "Global options"
     )]
     server: Option<String>,
+    /// Who this is, for the server's quotas
+    #[arg(long, global = true, env = "SUNSEO_CLIENT_ID", value_name = "ID", help_heading = "Global options")]
+    client_id: Option<String>,
     /// JSON instead of tables
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
@@ -104,6 +108,9 @@ enum Command {
     /// Tables that are written as Parquet
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Bounds on what one client may do in a second
+    #[command(subcommand)]
+    Quota(quota::Command),
     /// Measure a server, or a node of its own
     #[command(subcommand)]
     Bench(crate::bench::Command),
@@ -127,7 +134,9 @@ impl Context {
     }
 
     async fn connect(&self) -> Outcome<Client> {
-        Ok(Client::connect(self.server()).await?)
+        let mut config = GrpcConfig::new(self.server());
+        config.client_id.clone_from(&self.globals.client_id);
+        Ok(Client::connect_with(config).await?)
     }
 }
 
@@ -173,6 +182,7 @@ async fn run(command: Command, context: &mut Context) -> Outcome {
         Command::Query(arguments) => query::run(arguments, context).await,
         Command::Tier(command) => tier::run(command, context).await,
         Command::Archive(command) => archive::run(command, context).await,
+        Command::Quota(command) => quota::run(command, context).await,
         Command::Bench(command) => bench::run(command, context).await,
         Command::Log(command) => log::run(command, context),
         Command::Completions(arguments) => completions::run(&arguments, context),

@@ -37,8 +37,17 @@ keys! {
 
     "listen.grpc" => listen.grpc, "address of the gRPC server";
     "listen.http" => listen.http, "address of the HTTP server";
+    "listen.connections_max" => listen.connections.connections_max, "connections at once, of gRPC and of HTTP each";
+    "listen.connections_per_address_max" => listen.connections.connections_per_address_max, "the same of one address";
+    "listen.connections_per_second_max" => listen.connections.connections_per_second_max, "new connections per second; more wait";
+    "listen.connection_idle_ms_max" => listen.connections.connection_idle_ms_max, "a gRPC connection without an open call is closed after this time, 0 never";
+    "listen.keepalive_ms" => listen.http2.keepalive, "a silent gRPC connection is probed this often";
+    "listen.streams_max" => listen.http2.streams_max, "calls that are open at once on one gRPC connection";
+    "listen.header_bytes_max" => listen.http2.header_bytes_max, "bytes of the headers of one gRPC call";
+    "listen.http_body_bytes_max" => listen.http_body_bytes_max, "bytes of records in one HTTP request or answer";
 
     "limits.partitions_max" => broker.limits.partitions_max, "partitions of the node";
+    "limits.memory_bytes_max" => broker.limits.memory_bytes_max, "bytes of requests and answers together";
     "limits.produce_bytes_in_flight_max" => broker.limits.produce_bytes_in_flight_max, "bytes of produce requests that wait for the disk";
     "limits.internal_produce_bytes_in_flight_max" => broker.limits.internal_produce_bytes_in_flight_max, "the same of outbox and engine";
     "limits.stream_bytes_in_flight_max" => broker.limits.stream_bytes_in_flight_max, "the same of one stream";
@@ -47,6 +56,8 @@ keys! {
     "limits.message_bytes_max" => broker.limits.message_bytes_max, "bytes of one gRPC message";
     "limits.fetch_response_bytes_max" => broker.limits.fetch_response_bytes_max, "bytes of batches in one fetch answer";
     "limits.fetch_wait_ms_max" => broker.limits.fetch_wait_ms_max, "longest wait of one fetch";
+    "limits.answer_wait_ms_max" => broker.limits.answer_wait_ms_max, "a client that does not take its answer for this long is cut off";
+    "limits.batch_records_max" => broker.limits.batch_records_max, "records of one batch that is produced";
     "limits.request_partitions_max" => broker.limits.request_partitions_max, "partitions of one request";
     "limits.commit_group_bytes_max" => broker.limits.commit_group_bytes_max, "bytes of batches that share one disk write";
 

@@ -12,8 +12,10 @@ mod value;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sunseo_broker::BrokerConfig;
+use sunseo_broker::grpc::connections::ConnectionLimits;
 use sunseo_engine::EngineConfig;
 use sunseo_outbox::OutboxConfig;
 use toml::Value;
@@ -37,6 +39,22 @@ pub struct NodeConfig {
 pub struct Listen {
     pub grpc: SocketAddr,
     pub http: SocketAddr,
+    /// Of each of the two.
+    pub connections: ConnectionLimits,
+    pub http2: Http2,
+    /// Bytes of the body of one HTTP request with records, and of records in one answer.
+    pub http_body_bytes_max: usize,
+}
+
+/// What a connection of the gRPC server may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2 {
+    /// Calls that are open at once.
+    pub streams_max: u32,
+    /// Bytes of the headers of one call.
+    pub header_bytes_max: u32,
+    /// A silent connection is probed this often, and closed when a probe stays without answer for as long again.
+    pub keepalive: Duration,
 }
 
 /// Pipelines that come with the binary.
@@ -69,7 +87,17 @@ impl Default for NodeConfig {
             broker: BrokerConfig::new(DATA_DIR),
             outbox: OutboxConfig::default(),
             engine: EngineConfig::new(Path::new(DATA_DIR).join(ENGINE_DIR)),
-            listen: Listen { grpc: local(GRPC_PORT), http: local(HTTP_PORT) },
+            listen: Listen {
+                grpc: local(GRPC_PORT),
+                http: local(HTTP_PORT),
+                connections: ConnectionLimits::default(),
+                http2: Http2 {
+                    streams_max: 1_024,
+                    header_bytes_max: 16 << 10,
+                    keepalive: Duration::from_secs(20),
+                },
+                http_body_bytes_max: 16 << 20,
+            },
             pipelines: Pipelines { run: Vec::new(), regions: None, city_seed: 1, partitions: 8 },
         }
     }
@@ -140,6 +168,29 @@ pub fn validated(mut config: NodeConfig, values: Vec<Raw>) -> Result<NodeConfig,
     Ok(config)
 }
 
+impl Listen {
+    fn check(&self) -> Result<(), String> {
+        let connections = &self.connections;
+        let keepalive_ms = u64::try_from(self.http2.keepalive.as_millis()).unwrap_or(u64::MAX);
+        let bounds = [
+            ("connections_max", connections.connections_max as u64, 1, 1_000_000),
+            ("connections_per_address_max", connections.connections_per_address_max as u64, 1, 1_000_000),
+            ("connections_per_second_max", connections.connections_per_second_max, 1, 1_000_000),
+            ("connection_idle_ms_max", connections.connection_idle_ms_max, 0, 30 * 24 * 3_600_000),
+            ("streams_max", self.http2.streams_max.into(), 1, 1 << 20),
+            ("header_bytes_max", self.http2.header_bytes_max.into(), 1 << 10, 1 << 20),
+            ("keepalive_ms", keepalive_ms, 100, 24 * 3_600_000),
+            ("http_body_bytes_max", self.http_body_bytes_max as u64, 1 << 10, 64 << 20),
+        ];
+        for (name, value, min, max) in bounds {
+            if !(min..=max).contains(&value) {
+                return Err(format!("listen.{name} is {value}: use a value from {min} to {max}"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl NodeConfig {
     /// The defaults, with everything in another directory.
     pub fn in_directory(data_dir: PathBuf) -> Self {
@@ -150,10 +201,11 @@ impl NodeConfig {
     }
 
     fn check(&self) -> Result<(), String> {
-        let Listen { grpc, http } = self.listen;
+        let Listen { grpc, http, .. } = self.listen;
         if grpc == http && grpc.port() != 0 {
             return Err(format!("listen.grpc and listen.http are both {grpc}: give them different ports"));
         }
+        self.listen.check()?;
         if !(1..=10_000).contains(&self.pipelines.partitions) {
             let partitions = self.pipelines.partitions;
             return Err(format!("pipelines.partitions is {partitions}: use a value from 1 to 10000"));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/healthz`, `/readyz`, `/metrics` | for supervisors and Prometheus |
 //! | `/v1/topics`, `/v1/groups`, `/v1/tier` | what the command line shows with `--json`; POST, PATCH and DELETE change it |
+//! | `/v1/topics/T/records` | records in and out, as the command line's ndjson |
 //! | `/v1/pipelines`, `/v1/query` | pipelines and their live state |
 //! | `/v1/sources` | outbox sources, and the door for pushes |
 //!
@@ -14,7 +15,9 @@
 mod broker;
 mod engine;
 mod health;
+mod listener;
 mod outbox;
+mod records;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -27,12 +30,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use sunseo_broker::BrokerHandle;
 use sunseo_client::Client;
 use sunseo_engine::Engine;
 use sunseo_outbox::Outbox;
 use sunseo_outbox::config::INGEST_BYTES_MAX;
 use sunseo_proto::{Error, ErrorCode};
 
+pub use self::listener::HttpListener;
 use crate::json::{http_status, refusal};
 
 /// The parts that handlers call.
@@ -41,6 +46,10 @@ pub struct Parts {
     pub client: Client,
     pub outbox: Outbox,
     pub engine: Engine,
+    /// For the memory that bodies take.
+    pub broker: BrokerHandle,
+    /// Bytes of records in one request or answer.
+    pub body_bytes_max: usize,
 }
 
 /// What the handlers share.
@@ -114,6 +123,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .merge(health::routes())
         .merge(broker::routes())
+        .merge(records::routes())
         .merge(outbox::routes())
         .merge(engine::routes())
         .fallback(unknown_path)

@@ -20,10 +20,14 @@ fn put(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
 
 /// A record that was read.
 pub fn consumed(consumed: &ConsumedRecord) -> Value {
-    let record = &consumed.record;
+    shown(&consumed.topic, consumed.partition, &consumed.record)
+}
+
+/// A record and where it was read.
+pub fn shown(topic: &str, partition: i32, record: &Record) -> Value {
     let mut object = Map::new();
-    object.insert("topic".to_owned(), consumed.topic.as_ref().into());
-    object.insert("partition".to_owned(), consumed.partition.into());
+    object.insert("topic".to_owned(), topic.into());
+    object.insert("partition".to_owned(), partition.into());
     object.insert("offset".to_owned(), record.offset.into());
     object.insert("timestamp_ms".to_owned(), record.timestamp_ms.into());
     put(&mut object, "key", record.key.as_deref());
@@ -43,7 +47,14 @@ pub fn consumed(consumed: &ConsumedRecord) -> Value {
 /// # Errors
 /// What is wrong with the object.
 pub fn parse(line: &[u8]) -> Result<(Option<i32>, Record), String> {
-    let value: Value = serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
+    from_value(serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?)
+}
+
+/// As [`parse`], of an object that was read already.
+///
+/// # Errors
+/// What is wrong with the object.
+pub fn from_value(value: Value) -> Result<(Option<i32>, Record), String> {
     let Value::Object(mut object) = value else {
         return Err(format!("is {value}: give an object such as {}", json!({"key": "k", "value": "v"})));
     };

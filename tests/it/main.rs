@@ -7,6 +7,7 @@
 mod bad_input;
 mod bench;
 mod cli;
+mod clients;
 mod demo;
 mod harness;
 mod http;
@@ -16,4 +17,5 @@ mod pipeline;
 mod s3;
 mod settings;
 mod tier;
+mod topics;
 mod transactions;
