@@ -69,6 +69,11 @@ keys! {
     "groups.offsets_retention_ms" => broker.groups.offsets_retention_ms, "time without members and commits after which a group is forgotten, -1: never";
     "groups.members_max" => broker.groups.members_max, "members of one group";
     "groups.snapshot_records" => broker.groups.snapshot_records, "records of an offsets partition between snapshots";
+    "transactions.timeout_ms" => broker.transactions.timeout_ms, "time-out of a transaction whose producer names none";
+    "transactions.timeout_ms_max" => broker.transactions.timeout_ms_max, "longest that a producer may ask for";
+    "transactions.id_expiry_ms" => broker.transactions.id_expiry_ms, "silence after which a transactional id is forgotten";
+    "transactions.partitions_max" => broker.transactions.partitions_max, "partitions of one transaction";
+    "transactions.snapshot_records" => broker.transactions.snapshot_records, "records of a transactions partition between snapshots";
 
     "tier.object_store" => broker.object_store_url, "file:///path or s3://bucket/prefix?endpoint=..; a folder in the data directory otherwise";
     "tier.cluster" => broker.tier.cluster, "first part of the names of segments in the store";

@@ -3,7 +3,6 @@
 //! A run is written and synced before the checkpoint that names it, and removed after one that does not: so whatever a recovery
 //! finds named is there, and a file that nothing names is a leftover.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +10,6 @@ use std::sync::Arc;
 use sunseo_proto::PartitionId;
 use sunseo_proto::envelope::{self, kind};
 
-use crate::clean::AbortedData;
 use crate::disk::{Context as _, Disk};
 use crate::partition::Partition;
 use crate::segment::directory_of;
@@ -77,20 +75,6 @@ fn read_run(disk: &Arc<dyn Disk>, id: PartitionId, run: Run) -> Result<Vec<Abort
     Ok(ranges)
 }
 
-/// Aborted ranges of each producer, by rising offsets.
-#[derive(Debug)]
-struct Aborted {
-    by_producer: BTreeMap<i64, Vec<AbortedRange>>,
-}
-
-impl AbortedData for Aborted {
-    fn is_aborted(&self, producer_id: i64, base_offset: i64) -> bool {
-        let Some(ranges) = self.by_producer.get(&producer_id) else { return false };
-        let after = ranges.partition_point(|range| range.last_offset < base_offset);
-        ranges.get(after).is_some_and(|range| range.holds(producer_id, base_offset))
-    }
-}
-
 impl Reader {
     /// First offset that is not decided: readers of committed records see what is below it. Never above [`Reader::end`].
     #[must_use]
@@ -104,18 +88,6 @@ impl Reader {
     pub fn aborted_in_memory(&self, from: i64, until: i64) -> Option<Vec<AbortedRange>> {
         let view = self.shared.look();
         view.transactions.runs(from, until).is_empty().then(|| view.transactions.recent(from, until))
-    }
-
-    /// Which data below an offset was aborted, for the cleaner. May block on the disk.
-    ///
-    /// # Errors
-    /// As [`Reader::aborted`].
-    pub fn aborted_below(&self, limit: i64) -> Result<Arc<dyn AbortedData>, LogError> {
-        let mut by_producer: BTreeMap<i64, Vec<AbortedRange>> = BTreeMap::new();
-        for range in self.aborted(i64::MIN, limit)? {
-            by_producer.entry(range.producer_id).or_default().push(range);
-        }
-        Ok(Arc::new(Aborted { by_producer }))
     }
 
     /// The aborted ranges that touch the offsets `from` to `until`, by rising last offset. May block on the disk.
