@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sunseo_proto::batch::Ending;
+
 use super::*;
 use crate::clean::{AbortedData, CleanStep, NothingAborted};
 use crate::{Compaction, SealedFacts, inspect};
@@ -219,23 +221,10 @@ impl AbortedData for Aborted {
     }
 }
 
-fn transactional(producer: i64, sequence: i32, key: &str, value: &str) -> Append {
-    let mut builder = BatchBuilder::new(Compression::None).producer(producer, 0, sequence).transactional();
+fn transactional(producer: i64, epoch: i16, key: &str, value: &str) -> Append {
+    let mut builder = BatchBuilder::new(Compression::None).producer(producer, epoch, 0).transactional();
     builder.push(&record(key, Some(value)));
     append_of(builder.build())
-}
-
-/// A control batch, as a marker is stored.
-fn marker(producer: i64) -> Append {
-    let plain = {
-        let mut builder = BatchBuilder::new(Compression::None).producer(producer, 0, -1).transactional();
-        builder.push(&Record::new(vec![0, 0, 0, 1], vec![0; 6], 5));
-        builder.build()
-    };
-    let mut header = batch::validate(&plain).expect("valid");
-    header.attributes |= 1 << 5;
-    let records = batch::records(&plain).expect("decodes");
-    append_of(batch::rebuild(&header, &records, None, None))
 }
 
 #[test]
@@ -246,8 +235,8 @@ fn markers_stay_while_there_is_data_and_aborted_data_covers_nothing() {
     // committed by 7, aborted by 8
     put(&mut store, transactional(7, 0, "b", "2"));
     put(&mut store, transactional(8, 0, "a", "3"));
-    put(&mut store, marker(7));
-    put(&mut store, marker(8));
+    put(&mut store, append_of(batch::end_marker(7, 1, Ending::Commit, 1, 5)));
+    put(&mut store, append_of(batch::end_marker(8, 1, Ending::Abort, 1, 5)));
     // both go on, so nothing here is the last of a producer
     put(&mut store, transactional(7, 1, "c", "5"));
     put_and_seal(&mut store, transactional(8, 1, "d", "6"));
