@@ -122,7 +122,7 @@ async fn internal_topics_are_hidden_and_the_servers_own_are_protected() {
     assert_eq!(answer.topics[0].partitions[0].leader, 1);
     let unknown = answer.topics[1].error.as_ref().expect("inside its entry");
     assert_eq!((unknown.code.as_str(), answer.topics[1].name.as_str()), ("UNKNOWN_TOPIC", "nothing"));
-    assert_eq!(node.metadata.metadata(&v1::MetadataRequest::default()).topics.len(), 5);
+    assert_eq!(node.metadata.metadata(&v1::MetadataRequest::default()).topics.len(), 6);
     node.delete("__tasks.demo").await.expect("its maker may delete it");
 }
 
