@@ -76,7 +76,7 @@ impl Default for Limits {
             internal_produce_bytes_in_flight_max: 256 << 20,
             stream_bytes_in_flight_max: 72 << 20,
             produce_requests_in_flight_max: 256,
-            fetch_requests_in_flight_max: 16,
+            fetch_requests_in_flight_max: 256,
             message_bytes_max: 68 << 20,
             fetch_response_bytes_max: 64 << 20,
             fetch_wait_ms_max: 60_000,

@@ -9,6 +9,7 @@ mod api;
 mod broker;
 mod budget;
 mod cleaner;
+mod cold;
 pub mod config;
 mod coordinator;
 mod gate;

@@ -2,6 +2,7 @@
 //!
 //! What can block runs on the blocking pool; a read that finds nothing new touches no disk and no other thread.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use sunseo_proto::batch::BatchHeader;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_tier::Tier;
 
+use crate::cold::ColdReads;
 use crate::partition::Partition;
 
 /// One read.
@@ -25,6 +27,12 @@ pub(crate) struct Wanted {
 /// Reads of this node; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reads {
+    cold: ColdReads,
+    /// Counts fetches.
+    turns: Arc<AtomicU64>,
+    /// How long the object store takes on top.
+    #[cfg(test)]
+    slow: Arc<std::sync::Mutex<std::time::Duration>>,
     tier: Arc<RwLock<Option<Tier>>>,
 }
 
@@ -35,6 +43,27 @@ impl Reads {
 
     pub(crate) fn tier(&self) -> Option<Tier> {
         self.tier.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads of the object store that are running or were not taken.
+    pub(crate) fn cold(&self) -> &ColdReads {
+        &self.cold
+    }
+
+    /// A number that is another one for every fetch and favours nobody: whatever shares the turns, the numbers it sees are spread evenly.
+    pub(crate) fn next_turn(&self) -> u64 {
+        // splitmix64
+        let mut z =
+            self.turns.fetch_add(1, Ordering::Relaxed).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The object store answers only after this time.
+    #[cfg(test)]
+    pub(crate) fn slow_store(&self, time: std::time::Duration) {
+        *self.slow.lock().unwrap() = time;
     }
 
     /// Whether the object store will be asked.
@@ -60,6 +89,11 @@ impl Reads {
 
     /// What only the object store has.
     pub(crate) async fn read_cold(&self, wanted: &Wanted) -> Result<Bytes> {
+        #[cfg(test)]
+        {
+            let time = *self.slow.lock().unwrap();
+            tokio::time::sleep(time).await;
+        }
         let Wanted { partition, offset, max_bytes, .. } = wanted;
         let start = partition.reader.log_start();
         if *offset < start {
@@ -106,7 +140,7 @@ impl Reads {
 }
 
 /// The batches that lie below an offset, which is the beginning of a batch: the object store knows no end.
-fn below(bytes: Bytes, until: i64) -> Bytes {
+pub(crate) fn below(bytes: Bytes, until: i64) -> Bytes {
     let mut at = 0;
     while let Some(rest) = bytes.get(at..)
         && let Ok(header) = BatchHeader::parse(rest)

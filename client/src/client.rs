@@ -124,6 +124,14 @@ impl Client {
         Admin::new(Arc::clone(&self.transport))
     }
 
+    /// The topics that a subscription means now: its names as they are, and every topic that fits one of its patterns.
+    ///
+    /// # Errors
+    /// What the broker says.
+    pub async fn topics(&self, names_and_patterns: &[String]) -> Result<Vec<String>> {
+        crate::consumer::topics::resolve(&self.transport, names_and_patterns).await
+    }
+
     /// Number of partitions of a topic.
     ///
     /// # Errors

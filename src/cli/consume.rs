@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sunseo_client::admin::OffsetQuery;
-use sunseo_client::{Client, ConsumedRecord, Consumer, ConsumerConfig, StartFrom};
+use sunseo_client::{Client, ConsumedRecord, Consumer, ConsumerConfig, StartFrom, Subscription};
 use sunseo_proto::v1;
 use tokio::time::Instant;
 
@@ -26,6 +26,7 @@ const POLL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// Names, or patterns with * and ? for every topic that fits
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
     /// Read as a member of this group, from its offsets, and commit
@@ -49,6 +50,15 @@ pub struct Arguments {
     /// Fields of a record, see below [default: %v\n]
     #[arg(long, short, value_name = "FORMAT", conflicts_with = "json", long_help = FIELDS)]
     format: Option<Format>,
+    /// In a group: be this static member, who takes back what it had when it comes again; another one of the name is fenced
+    #[arg(long, value_name = "NAME", requires = "group")]
+    instance: Option<String>,
+    /// In a group: how its partitions are spread, when this is its first member
+    #[arg(long, requires = "group", value_parser = ["range", "uniform"])]
+    assignor: Option<String>,
+    /// In a group: write no offsets
+    #[arg(long, requires = "group")]
+    no_commit: bool,
     /// In a group: seconds to wait for a partition
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
@@ -75,13 +85,20 @@ impl std::convert::From<Isolation> for sunseo_client::Isolation {
 pub async fn run(arguments: Arguments, context: &mut Context) -> Outcome {
     let mut stop = Stop::listen()?;
     let client = context.connect().await?;
-    for topic in &arguments.topics {
+    let topics = client.topics(&arguments.topics).await?;
+    for topic in &topics {
         // an unknown topic is no reason to wait for one
         client.partitions(topic).await?;
     }
+    if topics.is_empty() && !arguments.follow {
+        let patterns = arguments.topics.join(", ");
+        return Err(Failure::new(format!(
+            "no topic fits {patterns}: --follow waits for one, topic list shows what there is"
+        )));
+    }
     let (mut consumer, end) = match &arguments.group {
         Some(group) => (join(&client, group, &arguments).await?, End::GroupIsDone(Instant::now())),
-        None => open(&client, &arguments).await?,
+        None => open(&client, &topics, &arguments).await?,
     };
     let format = match &arguments.format {
         Some(format) => format.clone(),
@@ -109,6 +126,13 @@ enum End {
 async fn join(client: &Client, group: &str, arguments: &Arguments) -> Outcome<Consumer> {
     let mut config = ConsumerConfig::group(group, arguments.topics.clone()).from(arguments.from.0);
     config.isolation = arguments.isolation.into();
+    if let Subscription::Group { instance_id, assignor, .. } = &mut config.subscription {
+        *instance_id = arguments.instance.clone().unwrap_or_default();
+        *assignor = arguments.assignor.clone().unwrap_or_default();
+    }
+    if arguments.no_commit {
+        config.auto_commit = None;
+    }
     config.max_poll_records = poll_records(arguments);
     Ok(client.consumer(config).await?)
 }
@@ -118,9 +142,16 @@ fn poll_records(arguments: &Arguments) -> usize {
     arguments.count.map_or(4_096, |count| count.clamp(1, 4_096) as usize)
 }
 
-async fn open(client: &Client, arguments: &Arguments) -> Outcome<(Consumer, End)> {
+async fn open(client: &Client, topics: &[String], arguments: &Arguments) -> Outcome<(Consumer, End)> {
+    let by_offset = matches!(arguments.from.0, StartFrom::Offset(_));
+    if arguments.follow && arguments.partition.is_none() && !by_offset {
+        // follows topics and partitions that are yet to come, too
+        let mut config = ConsumerConfig::topics(arguments.topics.clone()).from(arguments.from.0);
+        config.max_poll_records = poll_records(arguments);
+        return Ok((client.consumer(config).await?, End::At(HashMap::new())));
+    }
     let mut partitions = Vec::new();
-    for topic in &arguments.topics {
+    for topic in topics {
         let count = client.partitions(topic).await?;
         match arguments.partition {
             None => partitions.extend((0..count).map(|partition| (topic.clone(), partition))),

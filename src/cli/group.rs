@@ -69,7 +69,24 @@ fn describe(context: &mut Context, description: &v1::DescribeGroupResponse) -> O
         ("state", summary.state),
         ("epoch", summary.group_epoch.to_string()),
         ("members", description.members.len().to_string()),
+        ("lag", total_lag(&description.partitions)),
     ])?;
+    if !description.members.is_empty() {
+        context.output.line("")?;
+        let row = |m: &v1::GroupMember| {
+            let (owned, target) = (m.owned.len().to_string(), m.target.len().to_string());
+            vec![
+                m.member_id.clone(),
+                m.instance_id.clone(),
+                m.member_epoch.to_string(),
+                owned,
+                target,
+                m.topics.join(","),
+            ]
+        };
+        let headings = ["MEMBER", "INSTANCE", ">EPOCH", ">OWNED", ">TARGET", "TOPICS"];
+        context.output.table(&headings, description.members.iter().map(row).collect())?;
+    }
     context.output.line("")?;
     let row = |p: &v1::GroupPartition| {
         let committed = if p.committed_offset < 0 { "-".to_owned() } else { p.committed_offset.to_string() };
@@ -78,12 +95,21 @@ fn describe(context: &mut Context, description: &v1::DescribeGroupResponse) -> O
             p.partition.to_string(),
             committed,
             p.high_watermark.to_string(),
-            p.lag.to_string(),
+            if p.lag < 0 { "-".to_owned() } else { p.lag.to_string() },
             p.owner.clone(),
         ]
     };
     let headings = ["TOPIC", ">PARTITION", ">COMMITTED", ">HIGH WATERMARK", ">LAG", "OWNER"];
     Ok(context.output.table(&headings, description.partitions.iter().map(row).collect())?)
+}
+
+/// Of the partitions with an offset, and how many have none.
+fn total_lag(partitions: &[v1::GroupPartition]) -> String {
+    let lag: i64 = partitions.iter().map(|partition| partition.lag.max(0)).sum();
+    match partitions.iter().filter(|partition| partition.lag < 0).count() {
+        0 => lag.to_string(),
+        none => format!("{lag}, and {none} partitions without an offset"),
+    }
 }
 
 async fn seek(Seek { group, topics, to }: Seek, context: &mut Context, client: &Client) -> Outcome {

@@ -60,12 +60,19 @@ pub struct Arguments {
     /// Input; standard input without it
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// When a record counts as sent: all, which is on disk
+    /// When a record counts as sent. There is only "all": as durable as the topic's durability says, on disk unless it is "replicated".
+    /// Batches are pipelined, so nothing waits for it
     #[arg(long, value_enum, default_value_t = Acks::All)]
     acks: Acks,
     /// Codec of the record batches
     #[arg(long, short = 'z', value_enum, default_value_t = Codec::None)]
     compression: Codec,
+    /// Milliseconds that a batch waits for more records
+    #[arg(long, default_value_t = 5, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    linger: u64,
+    /// Bytes at which a batch is sent without waiting
+    #[arg(long, default_value_t = 256 << 10, value_name = "BYTES")]
+    batch_bytes: usize,
     /// Seconds after which a record that cannot be delivered fails
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
@@ -130,7 +137,11 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Outcome {
         Codec::Gzip => Compression::Gzip,
     };
     let delivery_timeout = Duration::from_secs(arguments.timeout);
-    let config = ProducerConfig { compression, delivery_timeout, ..ProducerConfig::default() };
+    let (linger_ms, batch_bytes) = (arguments.linger, arguments.batch_bytes);
+    let config =
+        ProducerConfig { compression, delivery_timeout, linger_ms, batch_bytes, ..ProducerConfig::default() };
+    // a wrong value is a wrong command
+    config.validate().map_err(|error| Failure::usage(error.to_string()))?;
     let producer = client.producer(config)?;
     let bar = progress(&arguments);
     let (topic, places) = (arguments.topic.clone(), arguments.places);

@@ -1,9 +1,15 @@
 //! Reads of clients: many partitions, within a budget of bytes, waiting for what is not there yet.
+//!
+//! A request is a grant of credit: `max_bytes` for each partition and for all. The node buffers no more than that for it, and nothing after
+//! its answer, so a client that is slow, or pauses a partition, asks for less and costs only itself. No partition is read before the
+//! others again and again: each request begins at another one. Reads of the object store run beside the answer ([`crate::cold`]), which
+//! does not wait for them when there is anything else to say.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{join_all, select_all};
 use sunseo_log::{AbortedRange, LogError};
 use sunseo_proto::batch::{self, BatchError, BatchHeader};
 use sunseo_proto::error::{Error, ErrorCode, Result};
@@ -14,10 +20,11 @@ use tokio::time::Instant;
 use super::check::plain;
 use super::produce::{check_partitions, within};
 use crate::budget::{Budget, Reserved};
+use crate::cold::ColdRead;
 use crate::log_thread::stopped;
 use crate::metadata::State;
 use crate::node::Node;
-use crate::reads::{Reads, Wanted, out_of_range};
+use crate::reads::{Reads, Wanted, below, out_of_range};
 
 /// Bytes of a partition's part when the request names none.
 const PARTITION_BYTES_DEFAULT: usize = 1 << 20;
@@ -37,6 +44,9 @@ impl AsRef<[u8]> for Counted {
 /// What a result takes beside its records.
 const RESULT_BYTES: usize = 128;
 
+/// How long an answer waits for the object store when it has something else to say.
+const COLD_GRACE: Duration = Duration::from_millis(5);
+
 /// One partition's answer while it is being made.
 struct Answer {
     result: v1::FetchResult,
@@ -52,6 +62,40 @@ struct Gathered {
     refused: bool,
     /// More is there than this answer takes: to wait adds nothing to it.
     full: bool,
+    /// Reads of the object store that take longer.
+    pending: Vec<ColdRead>,
+}
+
+/// What was read so far, and the room for more.
+struct Portion {
+    bytes: usize,
+    left: usize,
+    full: bool,
+}
+
+impl Portion {
+    /// Puts bytes into an answer; whether they had room.
+    fn take(&mut self, answer: &mut Answer, read: Result<Bytes>) -> bool {
+        match read {
+            // a batch that is larger than the room left waits for the next request
+            Ok(read) if self.bytes > 0 && read.len() > self.left => {
+                (self.left, self.full) = (0, true);
+                return false;
+            }
+            Ok(read) => {
+                // a read ends early at the end of a segment and where its bytes are used up
+                let until = answer.wanted.as_ref().map(|wanted| wanted.until);
+                let end = end_of(&read);
+                self.full |= end < until;
+                answer.result.next_offset = end.unwrap_or(answer.fetch_offset);
+                self.bytes += read.len();
+                self.left = self.left.saturating_sub(read.len());
+                answer.result.batches = read;
+            }
+            Err(error) => answer.result.error = Some(error.into()),
+        }
+        true
+    }
 }
 
 /// Where the answers of one stream of the network may take their memory: its own share, and the node's.
@@ -113,6 +157,7 @@ impl Node {
             bytes => (bytes as usize).min(limit),
         };
         let min_bytes = (request.min_bytes as usize).min(total_bytes);
+        let mut grace = COLD_GRACE;
         loop {
             if self.log.partitions().is_closed() {
                 return Err(stopped());
@@ -123,9 +168,12 @@ impl Node {
                 Some(room) => Some(room.take(total_bytes).await?),
                 None => None,
             };
-            let gathered = self.gather(&request, total_bytes).await;
+            let gathered = self.gather(&request, total_bytes, grace).await;
+            grace = Duration::ZERO;
             let enough = gathered.bytes >= min_bytes || gathered.refused || gathered.full;
-            if enough || seen.is_empty() || Instant::now() >= deadline {
+            // who asks for what only the object store has waits for it, however short the time
+            let nothing_yet = gathered.bytes == 0 && !gathered.refused && !gathered.pending.is_empty();
+            if !nothing_yet && (enough || seen.is_empty() || Instant::now() >= deadline) {
                 let bytes = gathered.bytes;
                 let (mut response, memory) = self.respond(request, gathered);
                 match &mut reserved {
@@ -136,8 +184,19 @@ impl Node {
             }
             drop(reserved);
             let missing = (min_bytes - gathered.bytes) as u64;
+            let news = self.log.partitions().wait(&seen, missing);
+            let either = async {
+                tokio::select! {
+                    _ = news => {}
+                    () = first_of(gathered.pending) => {}
+                }
+            };
             // woken or not, what is there by then is the answer
-            let _ = tokio::time::timeout_at(deadline, self.log.partitions().wait(&seen, missing)).await;
+            if nothing_yet {
+                either.await;
+            } else {
+                let _ = tokio::time::timeout_at(deadline, either).await;
+            }
         }
     }
 
@@ -146,7 +205,7 @@ impl Node {
     fn count_internal(&self, response: &mut v1::FetchResponse) {
         for result in response.results.iter_mut().filter(|result| !result.batches.is_empty()) {
             let bytes = std::mem::take(&mut result.batches);
-            let reserved = self.budget.take(bytes.len());
+            let reserved = self.portion.take(bytes.len());
             result.batches = Bytes::from_owner(Counted { bytes, _reserved: reserved });
         }
     }
@@ -159,77 +218,82 @@ impl Node {
         partitions.iter().filter_map(id).collect()
     }
 
-    async fn gather(&self, request: &v1::FetchRequest, total_bytes: usize) -> Gathered {
+    async fn gather(&self, request: &v1::FetchRequest, total_bytes: usize, grace: Duration) -> Gathered {
         let image = self.metadata.image();
-        let mut answers: Vec<Answer> = request
-            .partitions
-            .iter()
-            .enumerate()
-            .map(|(at, asked)| self.begin(&image, at, asked, request.isolation()))
-            .collect();
-        let mut left = total_bytes;
-        let (mut bytes, mut full) = (0, false);
-        let mut at = 0;
-        // neighbours that are local are read in one go; those of the object store one by one
-        while let Some(next) = answers.iter().skip(at).position(|answer| answer.wanted.is_some()) {
-            if bytes > 0 && left == 0 {
-                break;
-            }
-            let from = at + next;
-            let (to, reads) = self.read_run(&answers, from, left).await;
-            for (answer, read) in
-                answers[from..to].iter_mut().filter(|answer| answer.wanted.is_some()).zip(reads)
-            {
-                match read {
-                    // a batch that is larger than the room left waits for the next request
-                    Ok(read) if bytes > 0 && read.len() > left => (left, full) = (0, true),
-                    Ok(read) => {
-                        // a read ends early at the end of a segment and where its bytes are used up
-                        let until = answer.wanted.as_ref().map(|wanted| wanted.until);
-                        let end = end_of(&read);
-                        full |= end < until;
-                        answer.result.next_offset = end.unwrap_or(answer.fetch_offset);
-                        bytes += read.len();
-                        left = left.saturating_sub(read.len());
-                        answer.result.batches = read;
-                    }
-                    Err(error) => answer.result.error = Some(error.into()),
-                }
-            }
-            at = to;
+        let isolation = request.isolation();
+        let asked = request.partitions.iter().enumerate();
+        let mut answers: Vec<Answer> =
+            asked.map(|(at, asked)| self.begin(&image, at, asked, isolation)).collect();
+        let turn = self.reads.next_turn();
+        let wanting = in_turn(answers.len(), turn).filter(|&at| answers[at].wanted.is_some());
+        let is_cold = |at: &usize| answers[*at].wanted.as_ref().is_some_and(Reads::is_cold);
+        let (mut cold, hot): (Vec<usize>, Vec<usize>) = wanting.partition(is_cold);
+        let _ = tokio::time::timeout(grace, join_all(self.cold_reads(&answers, &cold))).await;
+        let mut portion = Portion { bytes: 0, left: total_bytes, full: false };
+        // each has its turn to be first, so that neither uses up the room again and again
+        let cold_first = turn & 1 == 0;
+        if cold_first {
+            self.take_cold(&mut answers, &cold, &mut portion);
         }
-        if request.isolation() == v1::Isolation::ReadCommitted {
+        let evicted = self.take_hot(&mut answers, &hot, &mut portion).await;
+        cold.extend(evicted);
+        if !cold_first {
+            self.take_cold(&mut answers, &cold, &mut portion);
+        }
+        let pending =
+            self.cold_reads(&answers, &cold).into_iter().filter(|read| read.peek().is_none()).collect();
+        if isolation == v1::Isolation::ReadCommitted {
             find_aborted(&mut answers).await;
         }
         let refused = answers.iter().any(|answer| answer.result.error.is_some());
-        Gathered { answers, bytes, refused, full: full && bytes > 0 }
+        let Portion { bytes, full, .. } = portion;
+        Gathered { answers, bytes, refused, full: full && bytes > 0, pending }
     }
 
-    /// Reads from `from` on until the way of reading changes; returns where it stopped and a result for each that wanted one.
-    async fn read_run(&self, answers: &[Answer], from: usize, left: usize) -> (usize, Vec<Result<Bytes>>) {
-        let first = answers[from].wanted.as_ref();
-        if let Some(cold) = first.filter(|wanted| Reads::is_cold(wanted)) {
-            let cold = Wanted { max_bytes: cold.max_bytes.min(left), ..cold.clone() };
-            return (from + 1, vec![self.reads.read(&cold).await]);
+    /// The reads of these answers that are not taken, started if they do not run.
+    fn cold_reads(&self, answers: &[Answer], cold: &[usize]) -> Vec<ColdRead> {
+        let open = cold.iter().map(|&at| &answers[at]).filter(|answer| answer.is_open());
+        let wanted = open.filter_map(|answer| answer.wanted.as_ref());
+        wanted.map(|wanted| self.reads.cold().start(&self.reads, wanted)).collect()
+    }
+
+    /// Takes what the object store has given by now.
+    fn take_cold(&self, answers: &mut [Answer], cold: &[usize], portion: &mut Portion) {
+        for &at in cold {
+            let Some(wanted) = answers[at].wanted.clone() else { continue };
+            if portion.bytes > 0 && portion.left == 0 {
+                return;
+            }
+            let read = self.reads.cold().start(&self.reads, &wanted);
+            // it may have been read for somebody who sees more
+            let found = read.peek().map(|read| read.clone().map(|bytes| below(bytes, wanted.until)));
+            if found.is_some_and(|found| portion.take(&mut answers[at], found)) {
+                self.reads.cold().taken(&wanted);
+            }
         }
-        let is_cold = |answer: &Answer| answer.wanted.as_ref().is_some_and(Reads::is_cold);
-        let run = answers[from..].iter().position(is_cold).unwrap_or(answers.len() - from);
-        let to = from + run.max(1);
-        let wanted: Vec<Wanted> =
-            answers[from..to].iter().filter_map(|answer| answer.wanted.clone()).collect();
-        let reads = match Reads::read_local(wanted.clone(), left).await {
+    }
+
+    /// Reads what is on the disk, in one go; those that have left it meanwhile.
+    async fn take_hot(&self, answers: &mut [Answer], hot: &[usize], portion: &mut Portion) -> Vec<usize> {
+        if hot.is_empty() || (portion.bytes > 0 && portion.left == 0) {
+            return Vec::new();
+        }
+        let wanted: Vec<Wanted> = hot.iter().filter_map(|&at| answers[at].wanted.clone()).collect();
+        let reads = match Reads::read_local(wanted, portion.left).await {
             Ok(reads) => reads,
-            Err(error) => return (to, wanted.iter().map(|_| Err(error.clone())).collect()),
+            Err(error) => {
+                hot.iter().for_each(|&at| answers[at].result.error = Some(error.clone().into()));
+                return Vec::new();
+            }
         };
-        let mut results = Vec::with_capacity(reads.len());
-        for (read, wanted) in reads.into_iter().zip(&wanted) {
-            results.push(match read {
-                // evicted just now
-                Err(LogError::NotLocal { .. }) => self.reads.read_cold(wanted).await,
-                read => read.map_err(Error::from),
-            });
+        let mut evicted = Vec::new();
+        for (&at, read) in hot.iter().zip(reads) {
+            match read {
+                Err(LogError::NotLocal { .. }) => evicted.push(at),
+                read => drop(portion.take(&mut answers[at], read.map_err(Error::from))),
+            }
         }
-        (to, results)
+        evicted
     }
 
     /// What is known of a partition before anything is read.
@@ -303,9 +367,37 @@ impl Node {
             answers.iter_mut().for_each(|answer| as_records(answer, &mut left));
             bytes = most - left;
         }
+        let is_news = |answer: &Answer| {
+            let result = &answer.result;
+            let something =
+                !result.batches.is_empty() || !result.records.is_empty() || result.error.is_some();
+            something || result.high_watermark != answer.fetch_offset
+        };
+        answers.retain(|answer| !request.omit_empty || is_news(answer));
         let results = answers.into_iter().map(|answer| answer.result).collect();
         (v1::FetchResponse { correlation_id: request.correlation_id, results, ..Default::default() }, bytes)
     }
+}
+
+impl Answer {
+    /// Nothing is in it yet.
+    fn is_open(&self) -> bool {
+        self.result.batches.is_empty() && self.result.error.is_none()
+    }
+}
+
+async fn first_of(pending: Vec<ColdRead>) {
+    if pending.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    // its bytes are taken when the request looks again
+    let _ = select_all(pending).await;
+}
+
+/// The numbers below `count`, from one of them on and around.
+fn in_turn(count: usize, turn: u64) -> impl Iterator<Item = usize> {
+    let first = usize::try_from(turn % (count.max(1) as u64)).unwrap_or(0);
+    (first..count).chain(0..first)
 }
 
 /// Offset after the last of the batches; `None` when there is none.

@@ -112,8 +112,13 @@ fn by_partition(answer: Result<v1::FetchResponse>) -> Result<HashMap<(String, i3
 }
 
 fn nothing_new(ticket: &Ticket) -> v1::FetchResult {
-    let (high_watermark, last_stable_offset) = (ticket.fetch_offset, ticket.fetch_offset);
-    v1::FetchResult { high_watermark, last_stable_offset, ..Default::default() }
+    let offset = ticket.fetch_offset;
+    v1::FetchResult {
+        high_watermark: offset,
+        last_stable_offset: offset,
+        next_offset: offset,
+        ..Default::default()
+    }
 }
 
 fn find(shared: &Shared, ticket: Ticket) -> BoxFuture<'static, Event> {

@@ -22,7 +22,7 @@ mod offsets;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod topics;
+pub(crate) mod topics;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;

@@ -48,7 +48,7 @@ pub(super) fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// The topics that a subscription names, and those its patterns fit now.
-pub(super) async fn resolve(transport: &SharedTransport, entries: &[String]) -> Result<Vec<String>> {
+pub(crate) async fn resolve(transport: &SharedTransport, entries: &[String]) -> Result<Vec<String>> {
     let mut topics: BTreeSet<String> = entries.iter().filter(|entry| !is_pattern(entry)).cloned().collect();
     if entries.iter().any(|entry| is_pattern(entry)) {
         let request = v1::ListTopicsRequest { include_internal: false };

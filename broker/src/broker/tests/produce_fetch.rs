@@ -257,7 +257,10 @@ async fn budgets_hold_and_every_fetch_makes_progress() {
     let one = batch_of([[b'x'; 1000]]).len();
     let both = || vec![asked("orders", 0, 0), asked("orders", 1, 0)];
     let sizes = |response: v1::FetchResponse| -> Vec<usize> {
-        response.results.iter().map(|result| result.batches.len()).collect()
+        // which of them is read first is another one from fetch to fetch
+        let mut sizes: Vec<usize> = response.results.iter().map(|result| result.batches.len()).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        sizes
     };
     let limited =
         |max_bytes: usize| v1::FetchRequest { max_bytes: max_bytes as u32, ..fetch_request(both(), 0) };
@@ -353,4 +356,48 @@ async fn a_topic_is_described_with_the_facts_of_its_partitions() {
     assert_eq!((described.log_start_offset, described.high_watermark, described.log_end_offset), (0, 2, 2));
     assert_eq!((described.leader_epoch, described.failed.as_str()), (1, ""));
     assert!(described.local_bytes > 0 && described.segments > 0);
+}
+
+#[tokio::test]
+async fn no_partition_starves_behind_those_that_stand_before_it() {
+    let world = World::new(59);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    let request = v1::CreateTopicRequest { name: "wide".to_owned(), partitions: 8, ..Default::default() };
+    handle.create_topic(request).await.unwrap();
+    for partition in 0..8 {
+        produce(&handle, "wide", partition, batch_of([vec![b'v'; 1_000]])).await;
+    }
+    // room for two of the eight, and nobody reads on: everything is always there
+    let mut served = [0; 8];
+    for _ in 0..200 {
+        let partitions = (0..8).map(|partition| asked("wide", partition, 0)).collect();
+        let request = v1::FetchRequest { max_bytes: 2_300, omit_empty: true, ..fetch_request(partitions, 0) };
+        let results = handle.fetch(request).await.unwrap().results;
+        assert_eq!(
+            results.iter().map(|result| result.partition).collect::<Vec<_>>(),
+            (0..8).collect::<Vec<_>>()
+        );
+        let full = results.iter().filter(|result| !result.batches.is_empty());
+        full.for_each(|result| served[result.partition as usize] += 1);
+    }
+    assert!(served.iter().all(|times| *times >= 20), "{served:?}");
+}
+
+#[tokio::test]
+async fn partitions_without_news_are_left_out_when_asked() {
+    let world = World::new(60);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[]).await;
+    produce(&handle, "orders", 0, batch_of(["a"])).await;
+    let ask = |offsets: [i64; 2]| {
+        let partitions = vec![asked("orders", 0, offsets[0]), asked("orders", 1, offsets[1])];
+        v1::FetchRequest { omit_empty: true, ..fetch_request(partitions, 0) }
+    };
+    let numbers =
+        |response: v1::FetchResponse| response.results.iter().map(|r| r.partition).collect::<Vec<_>>();
+    assert_eq!(numbers(handle.fetch(ask([0, 0])).await.unwrap()), [0]);
+    assert_eq!(numbers(handle.fetch(ask([1, 0])).await.unwrap()), [] as [i32; 0]);
+    assert_eq!(numbers(handle.fetch(ask([1, 7])).await.unwrap()), [1], "an error is news");
 }

@@ -100,10 +100,60 @@ async fn one_fetch_reads_hot_and_cold_partitions_together() {
     produce(&handle, "hot", 0, batch_of(["a"])).await;
     produce(&handle, "hot", 1, batch_of(["b"])).await;
     let partitions = vec![asked("hot", 0, 0), asked("orders", 0, 0), asked("hot", 1, 0), asked("hot", 1, 1)];
-    let results = handle.fetch(fetch_request(partitions, 0)).await.unwrap().results;
-    let there: Vec<bool> = results.iter().map(|result| !result.batches.is_empty()).collect();
-    assert_eq!(there, [true, true, true, false]);
-    assert!(results.iter().all(|result| result.error.is_none()));
+    let mut cold_came = false;
+    for _ in 0..1_000 {
+        let results = handle.fetch(fetch_request(partitions.clone(), 0)).await.unwrap().results;
+        assert!(results.iter().all(|result| result.error.is_none()));
+        let there: Vec<bool> = results.iter().map(|result| !result.batches.is_empty()).collect();
+        cold_came = there[1];
+        assert_eq!(there, [true, cold_came, true, false]);
+        if cold_came {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(cold_came);
+}
+
+#[tokio::test]
+async fn a_slow_object_costs_its_own_partition_and_nobody_else() {
+    let world = World::new(58);
+    let broker = world.start().await;
+    let handle = broker.handle();
+    create(&handle, "orders", &[("tiered", "true"), ("segment_bytes", "4096")]).await;
+    create(&handle, "fast", &[]).await;
+    fill(&handle, 0..10).await;
+    flush(&handle, true).await;
+    let slow = std::time::Duration::from_secs(2);
+    broker.node.reads.slow_store(slow);
+    // partition 1 of "fast" is one that its reader has paused: it has records, and is not asked for
+    produce(&handle, "fast", 1, batch_of(["paused"])).await;
+    let begun = tokio::time::Instant::now();
+    let mut fast_answers = 0;
+    let cold = loop {
+        produce(&handle, "fast", 0, batch_of([format!("{fast_answers}")])).await;
+        let partitions = vec![asked("orders", 0, 0), asked("fast", 0, fast_answers)];
+        let mut results = handle.fetch(fetch_request(partitions, 10_000)).await.unwrap().results;
+        let (fast, cold) = (results.pop().unwrap(), results.pop().unwrap());
+        assert!(!fast.batches.is_empty(), "round {fast_answers}");
+        fast_answers += 1;
+        if !cold.batches.is_empty() {
+            break cold;
+        }
+        assert_eq!(broker.node.reads.cold().len(), 1, "one read goes on, however often it is asked for");
+    };
+    assert!(begun.elapsed() >= slow);
+    assert!(fast_answers > 3, "only {fast_answers} answers while the object was read");
+    assert_eq!(cold.error, None);
+    assert_eq!(broker.node.reads.cold().len(), 0, "taken");
+    // who asks for nothing else waits for it
+    let next = batches_end(&cold.batches);
+    let alone = handle.fetch(fetch_request(vec![asked("orders", 0, next)], 0)).await.unwrap();
+    assert!(!alone.results[0].batches.is_empty());
+}
+
+fn batches_end(batches: &bytes::Bytes) -> i64 {
+    sunseo_proto::batch::batches(batches.clone()).last().unwrap().unwrap().0.next_offset()
 }
 
 #[tokio::test]
