@@ -1,6 +1,7 @@
 //! Scenarios of the coordinator over a log in memory.
 
 mod groups;
+mod rolling;
 mod simulation;
 mod storage;
 
