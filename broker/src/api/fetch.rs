@@ -183,7 +183,7 @@ impl Node {
                 return Ok((response, reserved));
             }
             drop(reserved);
-            let missing = (min_bytes - gathered.bytes) as u64;
+            let missing = (min_bytes.saturating_sub(gathered.bytes) as u64).max(1);
             let news = self.log.partitions().wait(&seen, missing);
             let either = async {
                 tokio::select! {
@@ -205,7 +205,7 @@ impl Node {
     fn count_internal(&self, response: &mut v1::FetchResponse) {
         for result in response.results.iter_mut().filter(|result| !result.batches.is_empty()) {
             let bytes = std::mem::take(&mut result.batches);
-            let reserved = self.portion.take(bytes.len());
+            let reserved = self.budget.take(bytes.len());
             result.batches = Bytes::from_owner(Counted { bytes, _reserved: reserved });
         }
     }
