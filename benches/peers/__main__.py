@@ -13,7 +13,7 @@ from process import Failed, Scratch, ends_in_order
 FULL = {
     "warm_up": 1,
     "seconds": 4,
-    "e2e_seconds": 8,
+    "e2e_seconds": 6,
     "kafka_warm_up": 4,
     "consume_mb": 1000,
     "cost_mb": 1000,

@@ -23,6 +23,9 @@ LINGER = 5
 CLIENTS = 2
 RATE_MB = 20
 
+# what the loads of one round leave on the disk until their topics are deleted
+SPARE_MB = 6000
+
 FSYNC, UNSYNCED = "fsync", "page cache"
 
 SETTINGS = [
@@ -57,6 +60,7 @@ class Broker:
     # --- the servers
 
     def measure(self, parts):
+        self.scratch.room(SPARE_MB)
         self.sunseo.fetch()
         for peer in (self.kafka, self.nats, self.redis):
             say(f"fetching {peer.name}")
@@ -497,6 +501,8 @@ class Broker:
         for server in (self.sunseo, self.kafka):
             server.stop()
         many, megabytes = self.times["many"], self.times["restart_mb"]
+        # both have all of it, with what is written between the kills
+        self.scratch.room(2 * 1.2 * megabytes + SPARE_MB)
         self.sunseo, kafka = Sunseo(self.binaries, self.scratch.folder("sunseo-restart")), self.kafka
         self.sunseo.fetch()
         self.sunseo.start().ready()

@@ -197,6 +197,12 @@ class Scratch:
         self.path = tempfile.mkdtemp(prefix="sunseo-peers-", dir=os.environ.get("SUNSEO_BENCH_DIR"))
         atexit.register(shutil.rmtree, self.path, ignore_errors=True)
 
+    def room(self, megabytes):
+        """Refuses a step that would fill the disk."""
+        free = shutil.disk_usage(self.path).free / 1e6
+        if free < megabytes:
+            raise Failed(f"{free / 1000:.1f} GB are free in {self.path}, {megabytes / 1000:.1f} GB are needed: SUNSEO_BENCH_DIR names another disk")
+
     def folder(self, name):
         path = os.path.join(self.path, name)
         os.makedirs(path, exist_ok=True)

@@ -110,6 +110,12 @@ class Tools(unittest.TestCase):
         strace = "% time     seconds  usecs/call     calls    errors syscall\n 90.00    0.1       10      120         0 fdatasync\n 10.00    0.1       10        3           fsync\n100.00    0.2       10      123           total\n"
         self.assertEqual(process.count_of(strace, "strace"), 123)
 
+    def test_a_step_that_would_fill_the_disk_is_refused(self):
+        scratch = process.Scratch()
+        scratch.room(0.001)
+        with self.assertRaisesRegex(process.Failed, "GB are needed"):
+            scratch.room(1e12)
+
 
 if __name__ == "__main__":
     unittest.main()
