@@ -46,8 +46,8 @@ fn a_server_is_measured_and_left_as_it_was() {
     figures(&report, &["throughput_records_per_s"]);
     let report = node.run(&[&consume[..], &["--once", "--json"]].concat()).ok().json();
     assert_eq!(
-        report["figures"]["records"], 46_297.0,
-        "5 MB of records of 108 bytes, to the last one: {report}"
+        report["figures"]["records"], 46_300.0,
+        "a quarter of 5 MB by each producer, to the last record: {report}"
     );
     assert_eq!(node.run(&["topic", "list", "--json"]).ok().json(), serde_json::json!([]));
 }
