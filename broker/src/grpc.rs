@@ -12,6 +12,7 @@
 
 mod bounded;
 pub mod connections;
+mod pieces;
 mod plain_records;
 mod streams;
 

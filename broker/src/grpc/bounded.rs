@@ -26,6 +26,7 @@ use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
 use super::connections::{Call, Connection};
+use super::pieces::Pieces;
 use super::plain_records::RecordCounter;
 use crate::budget::{Budget, Reserved};
 use crate::metadata::quotas::check_client_id;
@@ -33,9 +34,10 @@ use crate::quota::{CLIENT_ID_HEADER, Kind};
 use crate::{BrokerHandle, Limits};
 
 /// Calls that count and bound their messages one by one.
-const STREAMS: [&str; 2] = [PRODUCE, "/sunseo.v1.Broker/Fetch"];
+const STREAMS: [&str; 2] = [PRODUCE, FETCH];
 
 const PRODUCE: &str = "/sunseo.v1.Broker/Produce";
+const FETCH: &str = "/sunseo.v1.Broker/Fetch";
 
 /// Bytes before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -114,6 +116,7 @@ where
         let ledger =
             Arc::new(Ledger { budget: Arc::clone(self.handle.budget()), messages: Mutex::default() });
         let caller = Caller { client, connection, ledger };
+        let is_fetch = request.uri().path() == FETCH;
         let is_stream = STREAMS.contains(&request.uri().path());
         request.extensions_mut().insert(caller.clone());
         let records = (request.uri().path() == PRODUCE).then(RecordCounter::new);
@@ -131,7 +134,7 @@ where
             let response = inner.call(request).await;
             // of a call that is no stream the message is done with
             drop(caller);
-            response
+            if is_fetch { response.map(|response| response.map(Pieces::of)) } else { response }
         }
         .boxed()
     }

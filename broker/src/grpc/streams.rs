@@ -2,7 +2,7 @@
 //!
 //! Memory of one stream: `stream_bytes_in_flight_max` of produce requests that are not answered, and of fetch answers that the client
 //! has not taken; each is in the node's budget too, a request since before it was read, an answer since before its records were
-//! read. An answer counts until the connection asks for what comes after it. A client that leaves one lying for
+//! read. An answer counts until the connection asks for what comes after it, which is when all but two [`super::pieces`] have left. A client that leaves one lying for
 //! `answer_wait_ms_max` is cut off, so that it costs the others nothing.
 //!
 //! Quotas: a client over its quota is answered at once and told for how long its stream is not read on.

@@ -189,7 +189,7 @@ async fn what_a_part_of_the_server_reads_counts_as_long_as_it_holds_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_leaves_its_answers_lying_costs_nothing_more() {
+async fn a_client_that_leaves_its_answers_lying_is_cut_off_and_costs_nothing_more() {
     let mut world = World::new(96);
     world.config.limits.answer_wait_ms_max = 400;
     let wire = Wire::start(&world).await;
@@ -204,14 +204,19 @@ async fn a_client_that_leaves_its_answers_lying_costs_nothing_more() {
         ..fetch_request(vec![v1::FetchPartition { max_bytes: 32 << 20, ..asked("orders", 0, 0) }], 0)
     };
     requests.send(fetch).await.unwrap();
-    let answers = wire.broker().fetch(ReceiverStream::new(stream)).await.unwrap().into_inner();
-    eventually("the answer is counted", || wire.handle.budget().free_bytes() < limit).await;
+    let mut answers = wire.broker().fetch(ReceiverStream::new(stream)).await.unwrap().into_inner();
+    let counted = || limit - wire.handle.budget().free_bytes();
+    eventually("the answer is counted", || counted() > 0).await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert!(counted() > 20 << 20, "as long as most of it has not left: {}", counted());
     // nobody reads it; the client's window is far smaller than the answer
     eventually("its memory comes back", || wire.handle.budget().free_bytes() == limit).await;
+    let end = answers.message().await.map(|answer| answer.map(|answer| answer.results.len()));
+    assert!(end.is_err(), "the connection is gone: {end:?}");
     // another client on a connection of its own is not concerned
     let fetched = wire.handle.fetch(fetch_request(vec![asked("orders", 0, 0)], 0)).await.unwrap();
     assert_eq!(fetched.results[0].error, None);
-    drop((answers, requests));
+    drop(requests);
 }
 
 fn tiny(records: usize) -> bytes::Bytes {
