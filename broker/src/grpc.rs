@@ -4,7 +4,7 @@
 //! sends too fast is slowed down by flow control and never refused. Produce answers leave in the order of the requests,
 //! fetch answers as they become ready. A message that does not decode ends its stream, and nothing else.
 //!
-//! [`bounded`] puts the bounds of the node before a service: the servers given here have them, those of other crates are wrapped by
+//! [`bounded()`] puts the bounds of the node before a service: the servers given here have them, those of other crates are wrapped by
 //! whoever listens. [`connections`] accepts sockets within their own bounds.
 //!
 //! Not here: the server. Whoever listens gives it [`STREAM_WINDOW_BYTES`],
@@ -82,7 +82,7 @@ pub fn admin_server(handle: BrokerHandle) -> Bounded<AdminServer<Service>> {
     bounded(handle, server.max_decoding_message_size(bytes).max_encoding_message_size(bytes))
 }
 
-/// Who calls: every server made here stands behind [`bounded`].
+/// Who calls: every server made here stands behind [`bounded()`].
 fn caller<T>(request: &Request<T>) -> std::result::Result<Caller, Status> {
     request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::internal("a call without a caller"))
 }

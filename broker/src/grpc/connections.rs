@@ -1,9 +1,9 @@
 //! Connections from the network: how many, from where, how fast, and how long they may be idle.
 //!
-//! [`Admission`] decides and is pure; [`Connections`] accepts sockets by it. A connection too many is closed at once, before a byte of it
+//! `Admission` decides and is pure; [`Connections`] accepts sockets by it. A connection too many is closed at once, before a byte of it
 //! is read; ones that come too fast stay in the kernel's queue. A connection on which no call is open is closed after a while.
 //!
-//! Not here: HTTP/2 (the server's settings), and what a call may do ([`super::bounded`]).
+//! Not here: HTTP/2 (the server's settings), and what a call may do ([`super::bounded()`]).
 
 use std::collections::HashMap;
 use std::io;

@@ -78,7 +78,7 @@ impl Consumer {
     /// [`commit`](Self::commit) without waiting: what is handed out by now is committed after all commits that were asked for before.
     ///
     /// # Errors
-    /// `OVERLOADED` when [64](JOBS_MAX) commits wait already; the handle has the errors of [`commit`](Self::commit).
+    /// `OVERLOADED` when 64 commits wait already; the handle has the errors of [`commit`](Self::commit).
     pub fn commit_async(&self) -> Result<CommitHandle> {
         let (done, outcome) = oneshot::channel();
         self.commits.try_send(Job { offsets: self.handed_out(), done }).map_err(|refused| match refused {

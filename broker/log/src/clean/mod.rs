@@ -1,6 +1,6 @@
 //! Log compaction: of each key only the newest record stays.
 //!
-//! - [`plan`]: which segments, when, in which groups. [`filter`]: what stays of a batch. [`map`]: the newest offset of each key. All pure.
+//! - `plan`: which segments, when, in which groups. `filter`: what stays of a batch. `map`: the newest offset of each key. All pure.
 //! - [`CleanJob`]: reads sealed segments and writes new ones, a step at a time, on any thread. It holds what it reads, and changes
 //!   nothing that anybody sees.
 //! - `switch`: on the log's thread, puts a finished segment in the place of the old ones, with one entry of the journal.
