@@ -15,7 +15,7 @@ use sunseo_proto::PartitionId;
 use sunseo_proto::clock::Clock;
 use sunseo_proto::error::{Error, Result};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::log_thread::{LogThread, Owner};
 use crate::partition::Partition;
@@ -96,7 +96,8 @@ struct Passes {
 
 impl Passes {
     async fn run(mut self, interval: Duration) {
-        let mut ticks = tokio::time::interval(interval);
+        // not at once: a start has other things to do
+        let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

@@ -303,10 +303,7 @@ async fn a_pause_holds_and_survives_a_restart_and_queries_go_on() {
 /// The same files under another path: the lock of an engine that is going away is not waited for.
 fn reopened(dir: &TempDir) -> TempDir {
     let copy = TempDir::new().expect("a folder");
-    for file in std::fs::read_dir(dir.path()).expect("lists") {
-        let file = file.expect("lists");
-        std::fs::copy(file.path(), copy.path().join(file.file_name())).expect("copies");
-    }
+    crate::store::copy_folder(dir.path(), copy.path());
     copy
 }
 

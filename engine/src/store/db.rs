@@ -222,23 +222,10 @@ impl StateDb {
         self.db.flush_cfs_opt(&handles, &options).map_err(|error| failed("flush", &error))
     }
 
-    /// Copies the files as they are, as a killed process leaves them. The manifest comes first, so that what it names is not newer
-    /// than the copy; a file that a compaction removed meanwhile means once more.
+    /// Copies the files as they are, as a killed process leaves them.
     #[cfg(test)]
     pub(crate) fn copy_files(&self, to: &Path) {
-        let names = || {
-            let mut names: Vec<_> = std::fs::read_dir(self.db.path())
-                .expect("lists")
-                .map(|file| file.expect("lists").file_name())
-                .collect();
-            names.sort_by_key(|name| !name.to_string_lossy().starts_with(['C', 'M']));
-            names
-        };
-        while names().iter().any(|name| std::fs::copy(self.db.path().join(name), to.join(name)).is_err()) {
-            std::fs::read_dir(to).expect("lists").for_each(|file| {
-                std::fs::remove_file(file.expect("lists").path()).expect("removes");
-            });
-        }
+        copy_folder(self.db.path(), to);
     }
 
     /// About how many keys a family has, over all tasks.
@@ -362,6 +349,23 @@ fn options(cache: &Cache, buffers: &WriteBufferManager, budget: Budget) -> Optio
     // timers are written, read in order and deleted: without this, scans would walk over what was deleted
     options.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW, DELETIONS_WINDOW / 2, 0.5);
     options
+}
+
+/// Copies the files of a database that may be at work. The manifest comes first, so that what it names is not newer than the copy; a
+/// file that a compaction removed meanwhile means once more.
+#[cfg(test)]
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    let names = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(from).expect("lists").map(|file| file.expect("lists").file_name()).collect();
+        names.sort_by_key(|name| !name.to_string_lossy().starts_with(['C', 'M']));
+        names
+    };
+    while names().iter().any(|name| std::fs::copy(from.join(name), to.join(name)).is_err()) {
+        std::fs::read_dir(to).expect("lists").for_each(|file| {
+            std::fs::remove_file(file.expect("lists").path()).expect("removes");
+        });
+    }
 }
 
 /// Changes of decoded deltas, as [`StateDb::apply`] takes them; stores that are no longer there are left out.

@@ -6,3 +6,5 @@ pub(crate) mod overlay;
 pub(crate) mod position;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use db::copy_folder;
