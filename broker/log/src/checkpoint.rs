@@ -208,12 +208,13 @@ impl Store {
             let error = io::Error::other(reason.to_string());
             return Err(error).context("cannot take a checkpoint in", Path::new(""));
         }
+        // first: a partition that stops by it must keep the section it had
+        self.write_aborted_runs();
         let any_failed = self.partitions.values().any(is_failed);
         let journal_from = match any_failed {
             true => self.journal.oldest_sequence(),
             false => self.journal.current_sequence(),
         };
-        self.write_aborted_runs();
         let bytes = encode(&self.sections(journal_from, any_failed)?);
         let mut running = Running {
             outstanding: 0,

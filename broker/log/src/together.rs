@@ -41,17 +41,22 @@ pub(crate) fn sync_all(
         return unsynced.iter().try_for_each(|one| one.sync(disk));
     }
     let (next, first_error) = (AtomicUsize::new(0), Mutex::new(None));
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS.min(unsynced.len()) {
-            scope.spawn(|| {
-                while let Some(one) = unsynced.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = one.sync(disk) {
-                        let mut first = first_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        first.get_or_insert(error);
-                    }
-                }
-            });
+    let work = || {
+        while let Some(one) = unsynced.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = one.sync(disk) {
+                let mut first = first_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                first.get_or_insert(error);
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..THREADS.min(unsynced.len()) {
+            // where no more threads can be made, fewer do
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
     });
     let error = first_error.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     error.map_or(Ok(()), Err)

@@ -242,3 +242,29 @@ fn a_producer_of_a_former_transaction_is_fenced_by_its_marker() {
     let repeated = try_put(&mut store, transactional(1, 1, 0, "b"));
     assert!(matches!(repeated, Ok(Outcome::Duplicate { base_offset: 2, .. })), "{repeated:?}");
 }
+
+/// A partition that stops while a checkpoint is put together keeps the section it had: without one, the next start would take its
+/// directory for a leftover.
+#[test]
+fn a_partition_whose_aborted_ranges_cannot_be_written_out_is_still_there_afterwards() {
+    let disk = FaultyDisk::new(1);
+    let (mut store, _) = open_tiny(&disk);
+    store.create(id(0), PartitionConfig::default()).expect("new");
+    store.sync();
+    // its creation is in a checkpoint, and in no journal any more
+    store.maintain(100_000);
+    for producer in 0..5 {
+        put(&mut store, transactional(producer, 0, 0, "void"));
+        put(&mut store, marker(producer, 1, Ending::Abort));
+    }
+    store.sync();
+    disk.set_faults(Faults { fail_sync_of: Some(crate::runs::RUN_SUFFIX), ..Faults::default() });
+    let outcome = store.maintain(200_000);
+    assert_eq!(outcome.failed.iter().map(|failure| failure.id).collect::<Vec<_>>(), [id(0)]);
+    disk.set_faults(Faults::default());
+    store.maintain(300_000);
+    drop(store);
+    let (store, recovered) = open_tiny(&disk);
+    assert_eq!(recovered.iter().map(|found| (found.id, found.end)).collect::<Vec<_>>(), [(id(0), 10)]);
+    assert_eq!(store.reader(id(0)).expect("there").aborted(0, i64::MAX).expect("readable").len(), 5);
+}
