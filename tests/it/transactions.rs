@@ -6,8 +6,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sunseo_client::{
-    Client, Consumer, ConsumerConfig, ErrorCode, Isolation, NewTopic, Record, Remedy, StartFrom,
-    TransactionalConfig, TransactionalProducer,
+    Client, Consumer, ConsumerConfig, ErrorCode, GroupMetadata, Isolation, NewTopic, Record, Remedy,
+    StartFrom, TransactionalConfig, TransactionalProducer,
 };
 
 use crate::harness::Node;
@@ -80,6 +80,14 @@ async fn a_producer_commits_aborts_and_is_fenced() {
     second.begin().unwrap();
     drop(second.send("out", Record::new("k", "900", 1)).await.unwrap());
     second.commit().await.unwrap();
+    assert_eq!(values(&client, Isolation::ReadCommitted, 61).await[60], "900");
+    // offsets of somebody who owns nothing: what goes with them is not committed either
+    second.begin().unwrap();
+    drop(second.send("out", Record::new("k", "901", 1)).await.unwrap());
+    let nobody = GroupMetadata { group: "g".into(), member_id: "nobody".into(), member_epoch: 7 };
+    let refused = second.send_offsets(&nobody, &[("out".into(), 0, 1)]).await.unwrap_err();
+    assert_eq!(second.commit().await.unwrap_err().code, refused.code);
+    second.abort().await.unwrap();
     assert_eq!(values(&client, Isolation::ReadCommitted, 61).await[60], "900");
 }
 

@@ -234,9 +234,17 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn delete(&mut self, name: &str) -> Result<()> {
-        let members = self.group(name)?.members.len();
+        let group = self.group(name)?;
+        let (members, pending) = (group.members.len(), group.pending.len());
         if members > 0 {
             let message = format!("group \"{name}\" has {members} members: stop them first");
+            return Err(Error::new(ErrorCode::GroupNotEmpty, message).at("group"));
+        }
+        if pending > 0 {
+            // their commit would find no group, and its offsets would be lost
+            let message = format!(
+                "group \"{name}\" has offsets of {pending} open transactions: wait for their end, or abort them"
+            );
             return Err(Error::new(ErrorCode::GroupNotEmpty, message).at("group"));
         }
         self.groups.remove(name);

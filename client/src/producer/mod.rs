@@ -384,6 +384,11 @@ impl Producer {
         let _ = self.flush().await;
     }
 
+    /// Why the open transaction cannot be committed.
+    pub(crate) fn doomed(&self) -> Option<Error> {
+        self.shared.lock().transaction.as_ref().and_then(|transaction| transaction.doomed.clone())
+    }
+
     /// Bytes of records that are queued or in flight.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {

@@ -108,7 +108,8 @@ impl TransactionalProducer {
     /// Adds consumed offsets (topic, partition, next offset to read): the group goes on there if and only if the transaction commits.
     ///
     /// # Errors
-    /// `FENCED_MEMBER` or `UNKNOWN_MEMBER` when the member no longer owns the partitions; what the broker says.
+    /// `FENCED_MEMBER` or `UNKNOWN_MEMBER` when the member no longer owns the partitions; what the broker says. After an error the
+    /// transaction can only be aborted.
     pub async fn send_offsets(&self, member: &GroupMetadata, offsets: &[(String, i32, i64)]) -> Result<()> {
         self.check_open()?;
         if offsets.is_empty() {
@@ -130,19 +131,27 @@ impl TransactionalProducer {
             member_epoch: member.member_epoch,
             offsets: offsets.collect(),
         };
-        let answer = repeat(self.config.retry, || self.transport.send_offsets(request.clone())).await?;
-        let refused = answer.results.into_iter().find_map(|result| result.error);
-        refused.map_or(Ok(()), |error| Err(error.into()))
+        let answer = repeat(self.config.retry, || self.transport.send_offsets(request.clone())).await;
+        let sent = answer.and_then(|answer| {
+            let refused = answer.results.into_iter().find_map(|result| result.error);
+            refused.map_or(Ok(()), |error| Err(error.into()))
+        });
+        if let Err(error) = &sent {
+            // without them the same input would be read again behind output that is committed
+            self.producer.doom(error.clone()).await;
+        }
+        sent
     }
 
     /// Waits for every record and commits: when it returns, readers of committed records can see all of it.
     ///
     /// # Errors
-    /// What a record failed with, and `TRANSACTION_ABORTED` when the broker has aborted it: then [`abort`](Self::abort) and go on. An
+    /// What a record or [`send_offsets`](Self::send_offsets) failed with, and `TRANSACTION_ABORTED` when the broker has aborted it: then [`abort`](Self::abort) and go on. An
     /// error to be retried leaves the outcome open: commit again. See [`Remedy`].
     pub async fn commit(&mut self) -> Result<()> {
         self.check_open()?;
         self.producer.flush().await?;
+        self.producer.doomed().map_or(Ok(()), Err)?;
         self.end(true).await
     }
 

@@ -362,6 +362,15 @@ async fn offsets_move_with_the_commit_and_a_member_that_lost_them_is_refused() {
     assert_eq!(refused(left), ErrorCode::UnknownMember);
     producer.end(&handle, false).await.unwrap();
     assert_eq!(offset_of_group(&handle, true).await, Ok(6));
+    // a group whose offsets are not decided is not deleted, or its commit would find none
+    let joined = handle.group_heartbeat(member(0)).await.unwrap();
+    send(&handle, &producer, joined.member_epoch, 7).await.unwrap();
+    handle.group_heartbeat(member(-1)).await.unwrap();
+    let delete = v1::DeleteGroupRequest { group: "g".into() };
+    assert_eq!(refused(handle.delete_group(delete.clone()).await), ErrorCode::GroupNotEmpty);
+    producer.end(&handle, true).await.unwrap();
+    assert_eq!(offset_of_group(&handle, true).await, Ok(7));
+    handle.delete_group(delete).await.unwrap();
 }
 
 #[tokio::test]
