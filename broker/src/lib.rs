@@ -12,6 +12,7 @@ mod cleaner;
 mod cold;
 pub mod config;
 mod coordinator;
+mod folded;
 mod gate;
 mod group;
 pub mod grpc;

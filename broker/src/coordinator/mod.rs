@@ -11,7 +11,6 @@
 
 mod requests;
 mod shard;
-mod store;
 mod turn;
 mod validate;
 
@@ -19,7 +18,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sunseo_proto::PartitionId;
-use sunseo_proto::error::{Error, ErrorCode, Result};
+use sunseo_proto::error::Result;
 use sunseo_proto::partitioner::partition_of;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -30,7 +29,9 @@ use shard::{Job, Shard, Work, World};
 use turn::Turn;
 
 use crate::GroupConfig;
+use crate::folded::when_stored;
 use crate::internal::SharedInternalLog;
+use crate::log_thread::stopped;
 use crate::metadata::Metadata;
 use crate::metadata::internal_topics::OFFSETS;
 
@@ -148,25 +149,12 @@ impl Coordinator {
         work: impl FnOnce(&mut Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let work: Work = Box::new(move |turn| {
-            let result = match turn {
-                Ok(turn) => work(turn),
-                Err(error) => Err(error),
-            };
-            Box::new(move |stored: Result<()>| {
-                // whoever asked may be gone
-                let _ = reply.send(stored.and(result));
-            })
-        });
+        let work: Work = Box::new(move |turn| when_stored(reply, turn.and_then(work)));
         let shard = self.inner.shards.get(shard).ok_or_else(stopped)?;
         let job = Job { asked: Instant::now(), work };
         shard.send(job).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
-}
-
-fn stopped() -> Error {
-    Error::new(ErrorCode::Unavailable, "the node is stopping: try again when it is back")
 }
 
 #[cfg(test)]

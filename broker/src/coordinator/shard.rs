@@ -16,10 +16,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::store::Store;
 use super::turn::{Turn, TurnFacts};
 use super::{CoordinatorConfig, HighWatermarks};
+use crate::folded::{FoldedLog, Reply};
 use crate::group::Group;
+use crate::group::record::GroupRecord;
 use crate::internal::SharedInternalLog;
 use crate::metadata::State;
 
@@ -30,8 +31,6 @@ const TICK: Duration = Duration::from_millis(250);
 /// Longer than this it waits only when the process stood still: then the node was away, and not the members.
 const AWAY_MS: i64 = 2_000;
 
-/// Answers when it is known whether the turn's records are stored.
-pub(super) type Reply = Box<dyn FnOnce(Result<()>) + Send>;
 /// Works on the groups, or is told why that is not possible.
 pub(super) type Work = Box<dyn FnOnce(Result<&mut Turn<'_>>) -> Reply + Send>;
 
@@ -55,7 +54,7 @@ pub(super) struct World {
 #[derive(Debug)]
 pub(super) struct Shard {
     world: World,
-    store: Store,
+    store: FoldedLog<GroupRecord>,
     groups: BTreeMap<String, Group>,
     /// The groups have not seen the newest topics.
     topics_changed: bool,
@@ -66,7 +65,7 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) async fn load(log: SharedInternalLog, id: PartitionId, world: World) -> Result<Self> {
-        let mut store = Store::open(log, id).await?;
+        let mut store = FoldedLog::open(log, id).await?;
         let groups = store.load().await?;
         let now = Instant::now();
         let mut shard = Self { world, store, groups, topics_changed: true, begun: now, idle_since: now };
@@ -155,9 +154,8 @@ impl Shard {
         for reply in replies {
             reply(stored.clone().map_err(not_stored));
         }
-        if !self.store.is_unsure() {
-            self.store.tidy(&self.groups, self.world.config.groups.snapshot_records).await;
-        }
+        let groups = &self.groups;
+        self.store.tidy(self.world.config.groups.snapshot_records, || GroupRecord::snapshot(groups)).await;
     }
 
     async fn reload_when_unsure(&mut self) -> Result<()> {

@@ -9,9 +9,14 @@ use prost::Message as _;
 use sunseo_proto::TopicId;
 use sunseo_proto::envelope::{self, EnvelopeError, kind};
 
+use crate::folded::Fold;
+use crate::metadata::internal_topics::{OFFSETS, SystemTopic};
+
 use super::{Assignor, CommittedOffset, Grant, Group, Member, TopicFact, TopicPartition};
 
 const RECORD_VERSION: u8 = 1;
+/// Offsets in one record of a snapshot.
+const SNAPSHOT_OFFSETS: usize = 1_000;
 
 /// One stored fact.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -202,23 +207,43 @@ impl GroupRecord {
         Self { group: name.to_owned(), change: Some(Change::Deleted(true)) }
     }
 
-    /// The stored form.
-    pub(crate) fn encode(&self) -> Bytes {
+    /// Everything that counts.
+    pub(crate) fn snapshot(groups: &BTreeMap<String, Group>) -> Vec<Self> {
+        let mut records = Vec::new();
+        for (name, group) in groups {
+            records.push(Self::membership(name, group));
+            let offsets: Vec<_> = group.offsets.iter().collect();
+            let chunks = offsets.chunks(SNAPSHOT_OFFSETS);
+            records
+                .extend(chunks.map(|chunk| Self::offsets(name, group.idle_since_ms, chunk.iter().copied())));
+            for (producer_id, pending) in &group.pending {
+                let offsets: Vec<_> = pending.offsets.iter().collect();
+                let chunks = offsets.chunks(SNAPSHOT_OFFSETS);
+                records
+                    .extend(chunks.map(|chunk| {
+                        Self::pending(name, *producer_id, pending.epoch, chunk.iter().copied())
+                    }));
+            }
+        }
+        records
+    }
+}
+
+impl Fold for GroupRecord {
+    const TOPIC: SystemTopic = OFFSETS;
+    const WHAT: &'static str = "consumer groups";
+    type State = BTreeMap<String, Group>;
+
+    fn to_stored(&self) -> Bytes {
         envelope::seal(kind::GROUP_RECORD, RECORD_VERSION, &self.encode_to_vec())
     }
 
-    /// Reads the stored form.
-    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, EnvelopeError> {
+    fn from_stored(bytes: &Bytes) -> Result<Self, EnvelopeError> {
         let (_, payload) = envelope::open_as(bytes, kind::GROUP_RECORD, RECORD_VERSION)?;
-        Self::decode_payload(payload)
-    }
-
-    fn decode_payload(payload: Bytes) -> Result<Self, EnvelopeError> {
         <Self as prost::Message>::decode(payload).map_err(|e| EnvelopeError::Payload(e.to_string()))
     }
 
-    /// Folds the fact into the groups.
-    pub(crate) fn apply(self, groups: &mut BTreeMap<String, Group>) {
+    fn fold(self, groups: &mut Self::State) -> Result<(), EnvelopeError> {
         match self.change {
             Some(Change::Membership(membership)) => {
                 membership.apply(groups.entry(self.group).or_default());
@@ -238,6 +263,7 @@ impl GroupRecord {
             }
             None => {}
         }
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use sunseo_proto::PartitionId;
-use sunseo_proto::error::{Error, ErrorCode, Result};
+use sunseo_proto::error::{Error, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -284,9 +284,4 @@ impl Applier {
             Err(error) => tracing::warn!(%error, before, "the metadata log was not trimmed, trying again"),
         }
     }
-}
-
-/// The refusal while the task is gone.
-pub(super) fn stopped() -> Error {
-    Error::new(ErrorCode::Unavailable, "the node is stopping: try again when it is back")
 }

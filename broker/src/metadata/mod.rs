@@ -27,13 +27,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use applier::{Applier, Parts, Request, stopped};
+use applier::{Applier, Parts, Request};
 use command::{Change, Command, RegisterNode};
 pub(crate) use log::{LocalMetadataLog, MetadataLog};
 pub(crate) use state::{DefinitionsStamp, Event, State};
 pub(crate) use topic::{Topic, TopicKind};
 
 use crate::internal::SharedInternalLog;
+use crate::log_thread::stopped;
 
 /// Requests that wait for the task.
 const REQUESTS_MAX: usize = 256;

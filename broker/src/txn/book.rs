@@ -98,7 +98,8 @@ impl Book {
         config: &TransactionConfig,
     ) -> Result<()> {
         let (key, transaction) = self.get_mut(id)?;
-        let count = transaction.partitions.len() + partitions.len();
+        let more = partitions.iter().filter(|id| !transaction.partitions.contains(id)).count();
+        let count = transaction.partitions.len() + more;
         if count > config.partitions_max {
             let message = format!(
                 "a transaction over {count} partitions, at most {} are allowed: make it smaller",

@@ -20,7 +20,9 @@ use super::shard::{Job, Parts, Shard, Turn};
 use super::state::{Identity, State, Step, Transaction};
 use super::{Registry, state};
 use crate::TransactionConfig;
+use crate::folded::when_stored;
 use crate::internal::SharedInternalLog;
+use crate::log_thread::stopped;
 use crate::metadata::internal_topics::TRANSACTIONS;
 use crate::metadata::names::check_free_name;
 
@@ -263,16 +265,7 @@ impl Transactions {
         work: impl FnOnce(&mut Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |turn| {
-            let result = match turn {
-                Ok(turn) => work(turn),
-                Err(error) => Err(error),
-            };
-            Box::new(move |stored: Result<()>| {
-                // whoever asked may be gone
-                let _ = reply.send(stored.and(result));
-            })
-        });
+        let job: Job = Box::new(move |turn| when_stored(reply, turn.and_then(work)));
         let shard = self.inner.shards.get(shard).ok_or_else(stopped)?;
         shard.send(job).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
@@ -304,8 +297,4 @@ fn summary(id: &str, transaction: &Transaction, now_ms: i64) -> v1::TransactionS
         state: transaction.state.as_str().to_owned(),
         open_ms: if is_open { (now_ms - transaction.begun_ms).max(0) } else { -1 },
     }
-}
-
-fn stopped() -> Error {
-    Error::new(ErrorCode::Unavailable, "the node is stopping: try again when it is back")
 }

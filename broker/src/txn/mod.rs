@@ -1,7 +1,7 @@
 //! Transactions over several partitions and the offsets of consumer groups (KIP-98, KIP-447, KIP-890 part 2).
 //!
 //! - [`state`]: one transactional id as a state machine; [`book`]: all of a shard. Pure: requests and facts in, answers and records out.
-//! - [`record`], [`store`]: the fold over `__transactions`. [`shard`]: the task that owns one partition of it and the ids in it.
+//! - [`record`], [`crate::folded`]: the fold over `__transactions`. [`shard`]: the task that owns one partition of it and the ids in it.
 //! - [`registry`]: which batches a partition may take, as the log's thread and the groups ask it; [`outcome`]: markers and pending
 //!   offsets; [`coordinator`]: the requests.
 //!
@@ -24,7 +24,6 @@ pub(crate) mod record;
 pub(crate) mod registry;
 pub(crate) mod shard;
 pub(crate) mod state;
-pub(crate) mod store;
 
 pub(crate) use coordinator::Transactions;
 pub(crate) use registry::Registry;

@@ -10,6 +10,9 @@ use sunseo_proto::batch::Ending;
 use sunseo_proto::envelope::{self, EnvelopeError, kind};
 use sunseo_proto::{PartitionId, TopicId};
 
+use crate::folded::Fold;
+use crate::metadata::internal_topics::{SystemTopic, TRANSACTIONS};
+
 use super::state::{By, Ended, Identity, State, Transaction};
 
 const RECORD_VERSION: u8 = 1;
@@ -75,20 +78,23 @@ impl TransactionRecord {
     pub(crate) fn forgotten(transactional_id: &str) -> Self {
         Self { transactional_id: transactional_id.to_owned(), state: None }
     }
+}
 
-    /// The stored form.
-    pub(crate) fn encode(&self) -> Bytes {
+impl Fold for TransactionRecord {
+    const TOPIC: SystemTopic = TRANSACTIONS;
+    const WHAT: &'static str = "transactions";
+    type State = BTreeMap<Arc<str>, Transaction>;
+
+    fn to_stored(&self) -> Bytes {
         envelope::seal(kind::TRANSACTION_RECORD, RECORD_VERSION, &self.encode_to_vec())
     }
 
-    /// Reads the stored form.
-    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, EnvelopeError> {
+    fn from_stored(bytes: &Bytes) -> Result<Self, EnvelopeError> {
         let (_, payload) = envelope::open_as(bytes, kind::TRANSACTION_RECORD, RECORD_VERSION)?;
         <Self as prost::Message>::decode(payload).map_err(|e| EnvelopeError::Payload(e.to_string()))
     }
 
-    /// Folds the fact in.
-    pub(crate) fn apply(self, into: &mut BTreeMap<Arc<str>, Transaction>) -> Result<(), EnvelopeError> {
+    fn fold(self, into: &mut Self::State) -> Result<(), EnvelopeError> {
         let id: Arc<str> = Arc::from(self.transactional_id);
         match self.state {
             Some(stored) => drop(into.insert(id, stored.open()?)),

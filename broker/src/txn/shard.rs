@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::Registry;
 use super::book::{Book, finish_of};
 use super::outcome::{Outcomes, finish};
+use super::record::TransactionRecord;
 use super::state::{Identity, Now};
-use super::store::Store;
 use crate::TransactionConfig;
+use crate::folded::{FoldedLog, Reply};
 use crate::internal::SharedInternalLog;
 use sunseo_proto::PartitionId;
 
@@ -50,8 +51,6 @@ impl Turn<'_> {
     }
 }
 
-/// Answers when it is known whether the turn's records are stored.
-pub(crate) type Reply = Box<dyn FnOnce(Result<()>) + Send>;
 /// A request: works on the transactions, or is told why that is not possible.
 pub(crate) type Job = Box<dyn FnOnce(Result<&mut Turn<'_>>) -> Reply + Send>;
 
@@ -68,7 +67,7 @@ pub(crate) struct Parts {
 #[derive(Debug)]
 pub(crate) struct Shard {
     parts: Parts,
-    store: Store,
+    store: FoldedLog<TransactionRecord>,
     book: Book,
     begun: Instant,
     forget_at: Instant,
@@ -81,7 +80,7 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(crate) async fn load(log: SharedInternalLog, id: PartitionId, parts: Parts) -> Result<Self> {
-        let mut store = Store::open(log, id).await?;
+        let mut store = FoldedLog::open(log, id).await?;
         let begun = Instant::now();
         let transactions = store.load().await?;
         // as many as there are transactions being finished
@@ -170,7 +169,8 @@ impl Shard {
         for reply in replies {
             reply(stored.clone().map_err(not_stored));
         }
-        self.tidy().await;
+        let book = &self.book;
+        self.store.tidy(self.parts.config.snapshot_records, || book.snapshot()).await;
     }
 
     fn complete(&mut self, id: &Arc<str>, identity: Identity, now: Now) {
@@ -241,16 +241,6 @@ impl Shard {
         self.publish_all();
         self.finish_all();
         Ok(())
-    }
-
-    async fn tidy(&mut self) {
-        if self.store.is_unsure() {
-            return;
-        }
-        if self.store.is_snapshot_due(self.parts.config.snapshot_records) {
-            self.store.write_snapshot(&self.book.snapshot()).await;
-        }
-        self.store.trim().await;
     }
 }
 

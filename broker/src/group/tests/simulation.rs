@@ -10,6 +10,7 @@ use super::super::TopicPartition;
 use super::super::membership::{Heartbeat, LEAVE_EPOCH, Told};
 use super::super::record::GroupRecord;
 use super::{SESSION_MS, Scene, TOPIC, beat, topics_as};
+use crate::folded::Fold as _;
 
 /// A consumer as the protocol asks for it.
 #[derive(Debug, Default)]
@@ -243,10 +244,10 @@ impl World {
     }
 
     fn restart(&mut self) {
-        let record =
-            GroupRecord::decode(&GroupRecord::membership("g", &self.scene.group).encode()).expect("reads");
+        let record = GroupRecord::from_stored(&GroupRecord::membership("g", &self.scene.group).to_stored())
+            .expect("reads");
         let mut groups = BTreeMap::new();
-        record.apply(&mut groups);
+        record.fold(&mut groups).expect("folds");
         self.scene.group = groups.remove("g").expect("there");
         self.scene.group.restart_sessions(self.scene.now_ms);
     }

@@ -6,6 +6,9 @@ use sunseo_proto::batch::Ending;
 use sunseo_proto::error::{ErrorCode, Result};
 use sunseo_proto::{PartitionId, TopicId};
 
+use crate::TransactionConfig;
+use crate::folded::Fold as _;
+use crate::txn::book::Book;
 use crate::txn::record::TransactionRecord;
 use crate::txn::state::{By, Decided, EPOCH_LAST, Ended, Identity, Now, State, Step, Transaction};
 
@@ -226,13 +229,24 @@ fn what_is_stored_is_folded_back() {
     for state in State::ALL {
         let mut found = in_state(state);
         found.ended = found.ended.map(|ended| Ended { by: By::Operator, ..ended });
-        let record = TransactionRecord::of("bills", &found).encode();
-        TransactionRecord::decode(&record).and_then(|record| record.apply(&mut folded)).expect("whole");
+        let record = TransactionRecord::of("bills", &found).to_stored();
+        TransactionRecord::from_stored(&record).and_then(|record| record.fold(&mut folded)).expect("whole");
         // time-outs begin anew
         let stored = Transaction { deadline_ms: 0, ..found };
         assert_eq!(folded["bills"], stored);
     }
-    let gone = TransactionRecord::forgotten("bills").encode();
-    TransactionRecord::decode(&gone).and_then(|record| record.apply(&mut folded)).expect("whole");
+    let gone = TransactionRecord::forgotten("bills").to_stored();
+    TransactionRecord::from_stored(&gone).and_then(|record| record.fold(&mut folded)).expect("whole");
     assert!(folded.is_empty());
+}
+
+#[test]
+fn a_partition_that_joins_again_is_not_counted_twice() {
+    let config = TransactionConfig { partitions_max: 2, ..TransactionConfig::default() };
+    let mut book = Book::default();
+    let Ok(Step::Done(identity)) = book.init("bills", 60_000, SPARE, NOW, &config) else { panic!("its own") };
+    let mut join = |partitions: &[PartitionId]| book.join("bills", identity, (partitions, &[]), NOW, &config);
+    join(&[partition(0), partition(1)]).expect("as many as allowed");
+    join(&[partition(1), partition(0)]).expect("the same ones");
+    assert_eq!(join(&[partition(2)]).expect_err("one too many").code, ErrorCode::TransactionState);
 }
