@@ -51,8 +51,10 @@ pub struct Sent {
     pub value: Value,
     /// Of compacted topics; one process alone writes a key.
     pub key: Option<u64>,
-    /// Deletes its key: its value is known to the history and not in the log.
+    /// Deletes its key. In the log it has its value in a header.
     pub tombstone: bool,
+    /// What it was made from, by somebody who does each record's work exactly once.
+    pub source: Option<Value>,
     pub timestamp_ms: i64,
     pub fate: Fate,
 }
@@ -62,8 +64,7 @@ pub struct Sent {
 pub struct Read {
     pub place: Place,
     pub offset: i64,
-    /// `None`: a tombstone.
-    pub value: Option<Value>,
+    pub value: Value,
 }
 
 /// Which transactions a reader waits for.
@@ -121,8 +122,15 @@ pub enum Act {
         offset: i64,
         outcome: Outcome,
     },
-    Begin {
+    /// The process took a transactional name; whoever had it before has it no longer.
+    Register {
+        name: u32,
+    },
+    /// Consumed offsets of a group became part of a transaction. Who commits a group's offsets so commits them in no other way.
+    SendOffsets {
         txn: u64,
+        group: u32,
+        offsets: Vec<(Place, i64)>,
     },
     /// The end of a transaction was asked for.
     EndTxn {
@@ -135,6 +143,11 @@ pub enum Act {
         place: Place,
         log_start: i64,
         end: i64,
+        records: Vec<Read>,
+    },
+    /// Everything in a partition up to the end that it had when the operation began, while others write.
+    Scan {
+        place: Place,
         records: Vec<Read>,
     },
     /// What a group has committed when all is quiet.

@@ -1,11 +1,23 @@
 //! Reliability, counted: histories of what clients saw, a checker of them, and seeded runs that make histories.
 //!
 //! - [`history`]: operations as data. [`check`]: operations in, errors out; pure.
-//!
 //! - [`sim`]: whole nodes with their clients in one process, ruled by a seed.
+//! - [`soak`]: a day of one node, and what grew.
+//! - `load`: the clients, who do not know where their node is; `recorder`, `payload`, `verdict`: what they share.
 //!
 //! Not here: the product. Nothing depends on this crate.
 
+mod assigned;
 pub mod check;
 pub mod history;
+mod load;
+pub mod payload;
+pub mod recorder;
+mod report;
+mod requests;
 pub mod sim;
+pub mod soak;
+mod verdict;
+
+pub use load::{Load, Plan};
+pub use report::{Deeds, RunReport};

@@ -1,12 +1,15 @@
-//! Runs seeds and counts: `sunseo-reliability sim --seeds 200`.
+//! Runs seeds and counts: `sunseo-reliability sim --seeds 200`; runs a day and looks for what grows: `sunseo-reliability soak`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use sunseo_reliability::check::counts;
-use sunseo_reliability::sim::{self, Plan};
+use sunseo_reliability::soak::{self, NAMES, Sample, Soak};
+use sunseo_reliability::{Plan, sim};
 
 #[derive(Debug, Parser)]
 #[command(about = "Seeded runs of a node and its clients, and a checker of what they saw")]
@@ -32,6 +35,17 @@ enum What {
         #[arg(long)]
         first: bool,
     },
+    /// A day of one node in simulated time: what grows?
+    Soak {
+        /// Simulated hours.
+        #[arg(long, default_value_t = 24)]
+        hours: u32,
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Where the node's folder is made.
+        #[arg(long)]
+        under: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -39,10 +53,11 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Arguments::parse().what {
         What::Sim { from, seeds, verbose, first } => simulate(from..from + seeds, verbose, first),
+        What::Soak { hours, seed, under } => soak(&Soak { hours, seed, under }),
     }
 }
 
-fn simulate(seeds: std::ops::Range<u64>, verbose: bool, first: bool) -> ExitCode {
+fn simulate(seeds: Range<u64>, verbose: bool, first: bool) -> ExitCode {
     let began = Instant::now();
     let mut totals: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut wrong = 0;
@@ -72,4 +87,31 @@ fn simulate(seeds: std::ops::Range<u64>, verbose: bool, first: bool) -> ExitCode
     }
     println!("{wrong:>12} runs with an error, in {:.1?}", began.elapsed());
     if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn soak(soak: &Soak) -> ExitCode {
+    let began = Instant::now();
+    print!("{:>5}", "hour");
+    NAMES.iter().for_each(|name| print!(" {name:>18}"));
+    println!();
+    let line = |sample: &Sample| {
+        print!("{:>5}", sample.hour);
+        sample.values.iter().for_each(|value| print!(" {value:>18}"));
+        println!();
+    };
+    let samples = match soak::run(soak, line) {
+        Ok(samples) => samples,
+        Err(error) => {
+            eprintln!("seed {}: {error}", soak.seed);
+            return ExitCode::FAILURE;
+        }
+    };
+    let found = soak::growth(&samples);
+    println!("medians of the second and the last third:");
+    for growth in &found {
+        let verdict = if growth.grows { "GROWS" } else { "holds" };
+        println!("{:>18} {:>12} {:>12} {verdict}", growth.what, growth.second_third, growth.last_third);
+    }
+    println!("seed {}, {} simulated hours in {:.1?}", soak.seed, soak.hours, began.elapsed());
+    if found.iter().any(|growth| growth.grows) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

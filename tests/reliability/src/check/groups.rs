@@ -112,7 +112,7 @@ fn skips(history: &History, index: &Index, report: &mut Report) {
     let mut uncommitted: BTreeSet<u32> = BTreeSet::new();
     for op in &history.ops {
         if let Act::Poll { group: Some(group), records, isolation } = &op.act {
-            given.entry(*group).or_default().extend(records.iter().filter_map(|read| read.value));
+            given.entry(*group).or_default().extend(records.iter().map(|read| read.value));
             if *isolation == Isolation::Uncommitted {
                 uncommitted.insert(*group);
             }
@@ -131,7 +131,7 @@ fn skips(history: &History, index: &Index, report: &mut Report) {
                 let Some(sending) = index.sent.get(value) else { continue };
                 let is_there = matches!(sending.sent.fate, Fate::Acked(_)) && index.counts(sending);
                 let was_given = given.get(&group).is_some_and(|given| given.contains(value));
-                if is_there && !was_given && !sending.sent.tombstone {
+                if is_there && !was_given {
                     let what = format!(
                         "group {group} committed {committed} of {place:?}, nobody was given {value} at {offset}"
                     );

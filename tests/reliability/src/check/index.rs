@@ -9,6 +9,10 @@ use crate::history::{Act, Fate, History, Moment, Outcome, Place, Read, Sent, Val
 pub(super) struct Sending {
     pub sent: Sent,
     pub txn: Option<u64>,
+    /// When its operation began.
+    pub start: Moment,
+    /// When it was known to be there, if it does not wait for a transaction.
+    pub end: Option<Moment>,
 }
 
 /// The final poll of a partition, the last one if there are several.
@@ -23,7 +27,7 @@ pub(super) struct Final {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// Its commit was asked for at this moment.
-    Commit { asked: Moment, outcome: Outcome },
+    Commit { asked: Moment, ended: Option<Moment>, outcome: Outcome },
     /// Somebody asked for an abort, or nobody for anything.
     Never,
 }
@@ -31,7 +35,7 @@ pub(super) enum Ending {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub sent: HashMap<Value, Sending>,
-    /// In the order of operations.
+    /// In the order in which they were sent.
     pub order: Vec<Value>,
     /// Values that acknowledgements and reads place at an offset.
     pub at: BTreeMap<(Place, i64), BTreeSet<Value>>,
@@ -41,19 +45,25 @@ pub(super) struct Index {
     pub read: BTreeSet<Value>,
     pub finals: BTreeMap<Place, Final>,
     pub endings: BTreeMap<u64, Ending>,
-    /// Offsets of tombstones that were read.
-    pub tombstones: BTreeSet<(Place, i64)>,
+    /// Values of a key, in the order in which they were sent.
+    pub keys: BTreeMap<(Place, u64), Vec<Value>>,
 }
 
 impl Index {
     pub(super) fn new(history: &History) -> Self {
         let mut index = Self::default();
-        for op in &history.ops {
+        let mut ops: Vec<_> = history.ops.iter().collect();
+        ops.sort_by_key(|op| op.start);
+        for op in ops {
             match &op.act {
                 Act::Send { txn, records } => {
                     for sent in records {
                         index.order.push(sent.value);
-                        index.sent.insert(sent.value, Sending { sent: *sent, txn: *txn });
+                        let sending = Sending { sent: *sent, txn: *txn, start: op.start, end: op.end };
+                        index.sent.insert(sent.value, sending);
+                        if let Some(key) = sent.key {
+                            index.keys.entry((sent.place, key)).or_default().push(sent.value);
+                        }
                         if let Fate::Acked(Some(offset)) = sent.fate {
                             index.place(sent.place, offset, sent.value);
                         }
@@ -62,15 +72,15 @@ impl Index {
                         index.endings.entry(*txn).or_insert(Ending::Never);
                     }
                 }
-                Act::Poll { records, .. } => index.reads(records),
+                Act::Poll { records, .. } | Act::Scan { records, .. } => index.reads(records),
                 Act::FinalPoll { place, log_start, end, records } => {
                     index.reads(records);
-                    let values = records.iter().filter_map(|read| read.value).collect();
+                    let values = records.iter().map(|read| read.value).collect();
                     let last = Final { log_start: *log_start, end: *end, values };
                     index.finals.insert(*place, last);
                 }
                 Act::EndTxn { txn, commit: true, outcome } if *outcome != Outcome::Refused => {
-                    let ending = Ending::Commit { asked: op.start, outcome: *outcome };
+                    let ending = Ending::Commit { asked: op.start, ended: op.end, outcome: *outcome };
                     let known = index.endings.entry(*txn).or_insert(ending);
                     if !matches!(known, Ending::Commit { outcome: Outcome::Done, .. }) {
                         *known = ending;
@@ -84,15 +94,8 @@ impl Index {
 
     fn reads(&mut self, records: &[Read]) {
         for read in records {
-            match read.value {
-                Some(value) => {
-                    self.place(read.place, read.offset, value);
-                    self.read.insert(value);
-                }
-                None => {
-                    self.tombstones.insert((read.place, read.offset));
-                }
-            }
+            self.place(read.place, read.offset, read.value);
+            self.read.insert(read.value);
         }
     }
 
@@ -118,20 +121,57 @@ impl Index {
         self.places.get(&value).and_then(|places| places.first()).map(|(_, offset)| *offset)
     }
 
+    /// Whether the value may be visible to readers of committed records.
+    pub(super) fn may_count(&self, sending: &Sending) -> bool {
+        let decided = match sending.txn {
+            None => true,
+            Some(txn) => matches!(self.ending(txn), Ending::Commit { .. }),
+        };
+        decided && sending.sent.fate != Fate::Refused
+    }
+
+    /// When the value was visible for certain to readers of committed records.
+    pub(super) fn visible_since(&self, sending: &Sending) -> Option<Moment> {
+        if !matches!(sending.sent.fate, Fate::Acked(_)) {
+            return None;
+        }
+        match sending.txn.map(|txn| self.ending(txn)) {
+            None => sending.end,
+            Some(Ending::Commit { ended, outcome: Outcome::Done, .. }) => ended,
+            Some(_) => None,
+        }
+    }
+
+    /// The values of a key that were sent after one of them.
+    pub(super) fn later(&self, sending: &Sending) -> &[Value] {
+        let found = sending.sent.key.and_then(|key| self.keys.get(&(sending.sent.place, key)));
+        let values = found.map_or(&[][..], Vec::as_slice);
+        let at = values.iter().position(|value| *value == sending.sent.value);
+        at.map_or(&[][..], |at| &values[at + 1..])
+    }
+
     /// Whether compaction may have removed a value: its key has, or may have, a newer one.
     pub(super) fn superseded(&self, sending: &Sending) -> bool {
-        let Some(key) = sending.sent.key else { return false };
-        let place = sending.sent.place;
-        let mine = self.order.iter().position(|value| *value == sending.sent.value).unwrap_or(0);
-        self.order[mine + 1..].iter().any(|value| {
-            let other = &self.sent[value];
-            let same_key = other.sent.place == place && other.sent.key == Some(key);
-            let may_be_there = match other.txn {
-                _ if other.sent.fate == Fate::Refused => false,
-                None => true,
-                Some(txn) => matches!(self.ending(txn), Ending::Commit { .. }),
-            };
-            same_key && may_be_there
-        })
+        self.later(sending).iter().any(|value| self.may_count(&self.sent[value]))
+            || self.is_overtaken(sending)
+    }
+
+    /// Whether an earlier value of its key landed behind it: who is told that nobody knows what became of a record, and goes on, must bear
+    /// that it comes late.
+    fn is_overtaken(&self, sending: &Sending) -> bool {
+        let values = sending.sent.key.and_then(|key| self.keys.get(&(sending.sent.place, key)));
+        let earlier = values.into_iter().flatten().take_while(|value| **value != sending.sent.value);
+        earlier.map(|value| &self.sent[value]).any(|other| self.landed_late(other, sending))
+    }
+
+    /// Whether the first value may lie behind the second one, which was sent later.
+    pub(super) fn landed_late(&self, earlier: &Sending, later: &Sending) -> bool {
+        let at = |sending: &Sending| self.offset(sending.sent.value);
+        let behind = match (at(earlier), at(later)) {
+            (Some(earlier), Some(later)) => later < earlier,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        behind && earlier.sent.fate == Fate::Unknown && self.may_count(earlier)
     }
 }

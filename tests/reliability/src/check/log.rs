@@ -82,7 +82,8 @@ fn presence(history: &History, index: &Index, sending: &Sending, report: &mut Re
     if !acked && !was_read {
         return;
     }
-    if sent.tombstone && (history.rules_of(sent.place).compacted || is_read_tombstone(index, sending)) {
+    // a tombstone goes after its time, when nothing older is there; that is checked with compaction
+    if sent.tombstone && history.rules_of(sent.place).compacted {
         return;
     }
     // what lies below the log start is the business of retention
@@ -104,10 +105,4 @@ fn presence(history: &History, index: &Index, sending: &Sending, report: &mut Re
 /// Whether a value that was read must stay: not when readers of uncommitted records saw an aborted one.
 fn is_kept(index: &Index, sending: &Sending) -> bool {
     sending.txn.is_none_or(|txn| index.ending(txn) != Ending::Never && index.counts(sending))
-}
-
-fn is_read_tombstone(index: &Index, sending: &Sending) -> bool {
-    index
-        .offset(sending.sent.value)
-        .is_some_and(|offset| index.tombstones.contains(&(sending.sent.place, offset)))
 }

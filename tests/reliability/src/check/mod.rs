@@ -4,6 +4,7 @@
 //! history leaves open (a send without an answer, operations at the same time) is allowed in every way it could have gone.
 
 mod compaction;
+mod exactly_once;
 mod groups;
 mod index;
 mod log;
@@ -51,6 +52,12 @@ pub enum Kind {
     PrecommittedRead,
     /// Some records of a transaction are there and others are not.
     FracturedTransaction,
+    /// An instance that had lost its transactional name to another could still commit.
+    ZombieCommit,
+    /// A record's work, done exactly once, is there twice.
+    DoneTwice,
+    /// It is not there, and the offset behind the record is committed.
+    NotDone,
     /// Two members owned a partition at one time, and both committed.
     TwoOwners,
     /// A member that had lost a partition to another could still commit.
@@ -63,6 +70,8 @@ pub enum Kind {
     LatestLost,
     /// An older value of a key after a newer one.
     OlderAfterNewer,
+    /// Who read everything was shown an older value of a key as its newest.
+    Resurrected,
     /// Removed before its time.
     RemovedEarly,
     /// There long after its time.
@@ -100,6 +109,7 @@ pub fn check(history: &History) -> Vec<Anomaly> {
     log::check(history, &index, &mut report);
     polls::check(history, &index, &mut report);
     transactions::check(history, &index, &mut report);
+    exactly_once::check(history, &index, &mut report);
     groups::check(history, &index, &mut report);
     compaction::check(history, &index, &mut report);
     retention::check(history, &index, &mut report);

@@ -104,7 +104,7 @@ impl Tale {
 }
 
 fn sent(place: Place, value: u64, fate: Fate) -> Sent {
-    Sent { place, value, key: None, tombstone: false, timestamp_ms: 1000, fate }
+    Sent { place, value, key: None, tombstone: false, source: None, timestamp_ms: 1000, fate }
 }
 
 fn at(offset: i64) -> Fate {
@@ -112,7 +112,7 @@ fn at(offset: i64) -> Fate {
 }
 
 fn records(reads: &[(i64, u64)]) -> Vec<Read> {
-    reads.iter().map(|(offset, value)| Read { place: P, offset: *offset, value: Some(*value) }).collect()
+    reads.iter().map(|(offset, value)| Read { place: P, offset: *offset, value: *value }).collect()
 }
 
 fn owning(period: u64) -> Owning {
@@ -309,9 +309,15 @@ fn latest_lost() {
 
 #[test]
 fn older_after_newer() {
-    let wrong = Tale::new().rules(Rules { compacted: true, ..Rules::default() });
-    let wrong = wrong.op(1, keyed(100)).op(1, keyed(101));
-    wrong.last(0, 3, &[(1, 101), (2, 100)]).has(Kind::OlderAfterNewer);
+    let both = |fate| {
+        let first = Sent { key: Some(1), ..sent(P, 100, fate) };
+        let tale = Tale::new().rules(Rules { compacted: true, ..Rules::default() });
+        tale.op(1, Act::Send { txn: None, records: vec![first] }).put(101, 1)
+    };
+    both(Fate::Acked(None)).last(0, 3, &[(1, 101), (2, 100)]).has(Kind::OlderAfterNewer);
+    // who went on without an answer must bear that it came late, and that it is the newest now
+    both(Fate::Unknown).last(0, 3, &[(1, 101), (2, 100)]).fits();
+    both(Fate::Unknown).last(0, 3, &[(2, 100)]).fits();
     compacted().last(0, 3, &[(0, 100), (1, 200), (2, 101)]).fits();
 }
 
@@ -341,4 +347,111 @@ fn kept_too_long() {
     };
     there(1801).has(Kind::KeptTooLong);
     there(1800).fits();
+}
+
+/// Registers a name; its process is the instance.
+fn register(tale: Tale, process: u32) -> Tale {
+    tale.op(process, Act::Register { name: 1 })
+}
+
+fn committed_by(tale: Tale, process: u32, outcome: Outcome) -> Tale {
+    tale.op(process, Act::EndTxn { txn: 1, commit: true, outcome })
+}
+
+#[test]
+fn zombie_commit() {
+    let both = || register(register(Tale::new(), 1), 2);
+    committed_by(both(), 1, Outcome::Done).has(Kind::ZombieCommit);
+    committed_by(both(), 1, Outcome::Unknown).fits();
+    committed_by(both(), 2, Outcome::Done).fits();
+    // the other took the name while the commit was under way
+    register(committed_by(register(Tale::new(), 1), 1, Outcome::Done), 2).meanwhile().fits();
+    // a third one has another name
+    committed_by(both().op(3, Act::Register { name: 2 }), 3, Outcome::Done).fits();
+}
+
+/// Two records, and what a group made of the first one in a transaction that committed the offset behind it.
+fn work(outcome: Outcome) -> Tale {
+    let made = Sent { source: Some(10), ..sent(Q, 20, at(0)) };
+    let offsets = Act::SendOffsets { txn: 1, group: 7, offsets: vec![(P, 1)] };
+    let tale = Tale::new().send(1, &[(10, at(0)), (11, at(1))]).given(2, &[(0, 10)]);
+    tale.op(2, Act::Send { txn: Some(1), records: vec![made] }).op(2, offsets).end_txn(1, true, outcome)
+}
+
+/// What is in the partition of the outputs at the end.
+fn outputs(tale: Tale, values: &[u64]) -> Tale {
+    let read = |(offset, value): (i64, &u64)| Read { place: Q, offset, value: *value };
+    let records: Vec<Read> = (0..).zip(values).map(read).collect();
+    let end = records.len() as i64;
+    tale.op(99, Act::FinalPoll { place: Q, log_start: 0, end, records })
+}
+
+#[test]
+fn done_twice() {
+    let again = |tale: Tale| {
+        let records = vec![Sent { source: Some(10), ..sent(Q, 21, at(1)) }];
+        tale.op(3, Act::Send { txn: None, records })
+    };
+    outputs(again(work(Outcome::Done)), &[20, 21]).committed(1).has(Kind::DoneTwice);
+    outputs(work(Outcome::Done), &[20]).committed(1).fits();
+    // the first work was taken back
+    let taken_back = Tale::new().send(1, &[(10, at(0))]);
+    let first = vec![Sent { source: Some(10), ..sent(Q, 20, at(0)) }];
+    let taken_back =
+        taken_back.op(2, Act::Send { txn: Some(1), records: first }).end_txn(1, false, Outcome::Done);
+    let read = Read { place: Q, offset: 1, value: 21 };
+    let last = Act::FinalPoll { place: Q, log_start: 0, end: 2, records: vec![read] };
+    again(taken_back).op(99, last).fits();
+}
+
+#[test]
+fn not_done() {
+    // neither came through
+    outputs(work(Outcome::Unknown), &[]).committed(0).fits();
+    outputs(work(Outcome::Unknown), &[]).committed(1).has(Kind::NotDone);
+    outputs(work(Outcome::Unknown), &[20]).committed(1).fits();
+    // who commits otherwise owes nothing
+    three().given(2, &[(0, 10)]).committed(1).fits();
+}
+
+#[test]
+fn offsets_of_a_transaction_do_not_go_back() {
+    outputs(work(Outcome::Done), &[20]).committed(0).has(Kind::CommitBackwards);
+}
+
+/// A key with a value and a tombstone after it.
+fn deleted() -> Tale {
+    let tombstone = Sent { key: Some(1), tombstone: true, ..sent(P, 101, at(1)) };
+    let tale = Tale::new().rules(Rules { compacted: true, ..Rules::default() }).put(100, 0);
+    tale.op(1, Act::Send { txn: None, records: vec![tombstone] })
+}
+
+fn scan(tale: Tale, reads: &[(i64, u64)]) -> Tale {
+    tale.op(98, Act::Scan { place: P, records: records(reads) })
+}
+
+#[test]
+fn resurrected() {
+    deleted().last(0, 2, &[(0, 100)]).has(Kind::Resurrected);
+    deleted().last(0, 2, &[(0, 100), (1, 101)]).fits();
+    deleted().last(0, 2, &[(1, 101)]).fits();
+    deleted().last(0, 2, &[]).fits();
+    // a later one may have replaced the tombstone, and is not visible yet
+    deleted().op(1, keyed(102)).last(0, 3, &[(0, 100)]).fits();
+}
+
+#[test]
+fn resurrected_while_others_write() {
+    let both = || Tale::new().rules(Rules { compacted: true, ..Rules::default() }).put(100, 0).put(101, 1);
+    scan(both(), &[(0, 100)]).has(Kind::Resurrected);
+    scan(both(), &[(0, 100), (1, 101)]).fits();
+    // the newer one may have gone for one that lies behind the end of the reading
+    scan(both(), &[(0, 100)]).op(1, keyed(102)).meanwhile().fits();
+    // a tombstone may go between the reading of what it deletes and its own
+    scan(deleted(), &[(0, 100)]).fits();
+    // one that was not decided yet
+    let open = Sent { key: Some(1), ..sent(P, 101, at(1)) };
+    let tale = Tale::new().rules(Rules { compacted: true, ..Rules::default() }).put(100, 0);
+    let tale = tale.op(1, Act::Send { txn: Some(1), records: vec![open] });
+    scan(tale, &[(0, 100)]).end_txn(1, true, Outcome::Done).fits();
 }

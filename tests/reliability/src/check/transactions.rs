@@ -9,18 +9,21 @@ use crate::history::{Act, Fate, History, Isolation, Op, Outcome, Read};
 pub(super) fn check(history: &History, index: &Index, report: &mut Report) {
     for op in &history.ops {
         match &op.act {
-            Act::Poll { isolation: Isolation::Committed, records, .. } | Act::FinalPoll { records, .. } => {
+            Act::Poll { isolation: Isolation::Committed, records, .. }
+            | Act::FinalPoll { records, .. }
+            | Act::Scan { records, .. } => {
                 reads(index, op, records, report);
             }
             _ => {}
         }
     }
     fractured(history, index, report);
+    zombies(history, report);
 }
 
 fn reads(index: &Index, op: &Op, records: &[Read], report: &mut Report) {
     for read in records {
-        let sending = read.value.and_then(|value| index.sent.get(&value));
+        let sending = index.sent.get(&read.value);
         let Some((sending, txn)) = sending.and_then(|sending| Some((sending, sending.txn?))) else {
             continue;
         };
@@ -58,6 +61,31 @@ fn fractured(history: &History, index: &Index, report: &mut Report) {
         if ended && !there.is_empty() && !missing.is_empty() {
             let what = format!("transaction {txn}: {there:?} are there, {missing:?} are not");
             report.add(Kind::FracturedTransaction, what);
+        }
+    }
+}
+
+/// Who has lost a name to somebody else commits nothing more.
+fn zombies(history: &History, report: &mut Report) {
+    let mut names: BTreeMap<u32, Vec<&Op>> = BTreeMap::new();
+    for op in &history.ops {
+        if let Act::Register { name } = op.act {
+            names.entry(name).or_default().push(op);
+        }
+    }
+    let mut instances: BTreeMap<u32, (&Op, &[&Op])> = BTreeMap::new();
+    for registered in names.values() {
+        instances.extend(registered.iter().map(|op| (op.process, (*op, &registered[..]))));
+    }
+    for op in &history.ops {
+        let Act::EndTxn { txn, commit: true, outcome: Outcome::Done } = op.act else { continue };
+        let Some((mine, all)) = instances.get(&op.process) else { continue };
+        if let Some(other) = all.iter().find(|other| mine.before(other) && other.before(op)) {
+            let what = format!(
+                "process {} committed transaction {txn}, process {} had its name",
+                op.process, other.process
+            );
+            report.add(Kind::ZombieCommit, what);
         }
     }
 }

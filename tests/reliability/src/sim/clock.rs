@@ -1,5 +1,6 @@
 //! The node's clock: the run's own time, and how far the node's is off.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use sunseo_proto::clock::Clock;
@@ -55,6 +56,16 @@ impl SkewedClock {
 impl Default for SkewedClock {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The right time, for those who are not the node.
+#[derive(Debug)]
+pub struct TrueTime(pub Arc<SkewedClock>);
+
+impl Clock for TrueTime {
+    fn now_ms(&self) -> i64 {
+        self.0.true_ms()
     }
 }
 

@@ -3,7 +3,6 @@
 //! Requests arrive in the order in which they are made, except produce requests that are said to be late: producers must bear those.
 //! What a dead node answered does not arrive.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +15,10 @@ use sunseo_broker::BrokerHandle;
 use sunseo_client::{Error, ErrorCode, Result, Transport};
 use sunseo_proto::v1;
 use tokio::sync::{oneshot, watch};
+
+use crate::assigned::Assigned;
+use crate::load::Way;
+use crate::requests::for_each_request;
 
 /// Where the node is, for every door.
 #[derive(Debug, Default)]
@@ -64,6 +67,12 @@ pub struct Odds {
     pub answer_ms_max: u64,
 }
 
+impl Odds {
+    /// Of a way that does no more than take time.
+    pub const GOOD: Self = Self { lose_request: 0, lose_answer: 0, late: 0, answer_ms_max: 2 };
+    pub const BAD: Self = Self { lose_request: 15, lose_answer: 15, late: 5, answer_ms_max: 20 };
+}
+
 /// One client's door. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Door {
@@ -72,24 +81,7 @@ pub struct Door {
     odds: Odds,
     /// Held while the way stands still; fair, so that requests keep their order.
     way: Arc<tokio::sync::Mutex<()>>,
-    assigned: Arc<Mutex<Assigned>>,
-}
-
-/// What the heartbeats that passed say about the one member behind the door.
-#[derive(Debug, Default)]
-struct Assigned {
-    held: BTreeSet<(String, i32)>,
-    /// How often each partition was lost.
-    losses: HashMap<(String, i32), u64>,
-}
-
-impl Assigned {
-    fn set(&mut self, now: BTreeSet<(String, i32)>) {
-        for lost in self.held.difference(&now) {
-            *self.losses.entry(lost.clone()).or_default() += 1;
-        }
-        self.held = now;
-    }
+    assigned: Arc<Assigned>,
 }
 
 enum Fate {
@@ -104,26 +96,6 @@ impl Door {
     pub fn new(entrance: &Arc<Entrance>, seed: u64, odds: Odds) -> Self {
         let rng = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
         Self { entrance: Arc::clone(entrance), rng, odds, way: Arc::default(), assigned: Arc::default() }
-    }
-
-    /// Nothing passes for a while; then everything does, in order.
-    pub fn stand_still(&self, time: Duration) {
-        let way = Arc::clone(&self.way);
-        tokio::spawn(async move {
-            let _held = way.lock().await;
-            tokio::time::sleep(time).await;
-        });
-    }
-
-    /// How often the member behind the door has lost a partition: it may have it back before anybody looks.
-    #[must_use]
-    pub fn losses(&self, topic: &str, partition: i32) -> u64 {
-        let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
-        assigned.losses.get(&(topic.to_owned(), partition)).copied().unwrap_or(0)
-    }
-
-    fn assigned(&self, now: BTreeSet<(String, i32)>) {
-        self.assigned.lock().unwrap_or_else(PoisonError::into_inner).set(now);
     }
 
     fn fate(&self, may_be_late: bool) -> Fate {
@@ -203,6 +175,20 @@ impl Door {
     }
 }
 
+impl Way for Door {
+    fn losses(&self, topic: &str, partition: i32) -> u64 {
+        self.assigned.losses(topic, partition)
+    }
+
+    fn stand_still(&self, time: Duration) {
+        let way = Arc::clone(&self.way);
+        tokio::spawn(async move {
+            let _held = way.lock().await;
+            tokio::time::sleep(time).await;
+        });
+    }
+}
+
 fn away() -> Error {
     Error::new(ErrorCode::Unavailable, "simulated loss")
 }
@@ -239,54 +225,17 @@ impl Transport for Door {
         'life0: 'async_trait,
         Self: 'async_trait,
     {
-        // who joins, or leaves, has nothing
-        if request.member_epoch <= 0 {
-            self.assigned(BTreeSet::new());
-        }
+        self.assigned.asks(&request);
         let answer = self.pass(request, false, |handle, request| {
             async move { handle.group_heartbeat(request).await }.boxed()
         });
         async move {
             let answer = answer.await;
-            match &answer {
-                Ok(answer) => {
-                    let now = answer.assignment.iter().map(|held| (held.topic.clone(), held.partition));
-                    self.assigned(now.collect());
-                }
-                Err(error) if !error.retryable() => self.assigned(BTreeSet::new()),
-                Err(_) => {}
-            }
+            self.assigned.hears(&answer);
             answer
         }
         .boxed()
     }
 
-    pass! {
-        metadata: MetadataRequest -> MetadataResponse;
-        list_offsets: ListOffsetsRequest -> ListOffsetsResponse;
-        init_producer: InitProducerRequest -> InitProducerResponse;
-        send_offsets: SendOffsetsRequest -> SendOffsetsResponse;
-        end_transaction: EndTransactionRequest -> EndTransactionResponse;
-        list_transactions: ListTransactionsRequest -> ListTransactionsResponse;
-        describe_transaction: DescribeTransactionRequest -> DescribeTransactionResponse;
-        abort_transaction: AbortTransactionRequest -> AbortTransactionResponse;
-        commit_offsets: CommitOffsetsRequest -> CommitOffsetsResponse;
-        fetch_offsets: FetchOffsetsRequest -> FetchOffsetsResponse;
-        list_groups: ListGroupsRequest -> ListGroupsResponse;
-        describe_group: DescribeGroupRequest -> DescribeGroupResponse;
-        delete_group: DeleteGroupRequest -> DeleteGroupResponse;
-        create_topic: CreateTopicRequest -> CreateTopicResponse;
-        list_topics: ListTopicsRequest -> ListTopicsResponse;
-        describe_topic: DescribeTopicRequest -> DescribeTopicResponse;
-        alter_topic: AlterTopicRequest -> AlterTopicResponse;
-        delete_topic: DeleteTopicRequest -> DeleteTopicResponse;
-        delete_records: DeleteRecordsRequest -> DeleteRecordsResponse;
-        put_definition: PutDefinitionRequest -> PutDefinitionResponse;
-        list_definitions: ListDefinitionsRequest -> ListDefinitionsResponse;
-        delete_definition: DeleteDefinitionRequest -> DeleteDefinitionResponse;
-        tier_status: TierStatusRequest -> TierStatusResponse;
-        tier_verify: TierVerifyRequest -> TierVerifyResponse;
-        tier_restore: TierRestoreRequest -> TierRestoreResponse;
-        tier_flush: TierFlushRequest -> TierFlushResponse;
-    }
+    for_each_request!(pass);
 }

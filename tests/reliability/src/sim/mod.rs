@@ -7,17 +7,11 @@
 pub mod clock;
 pub mod disk;
 pub mod door;
-mod load;
 mod nemesis;
 pub mod node;
 pub mod pace;
-pub mod payload;
-pub mod plan;
-pub mod recorder;
 mod run;
 #[cfg(test)]
 mod tests;
-mod verdict;
 
-pub use plan::Plan;
-pub use run::{RunReport, run};
+pub use run::run;

@@ -1,6 +1,5 @@
 //! What happens to the node, in turns drawn from the seed.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -9,9 +8,7 @@ use sunseo_log::faulty::Faults;
 use tokio::time::Instant;
 
 use super::node::{Death, World};
-
-/// How often each thing happened.
-pub type Deeds = BTreeMap<&'static str, u64>;
+use crate::report::Deeds;
 
 /// Hours that a clock jumps at most.
 const JUMP_MS_MAX: i64 = 6 * 3_600_000;

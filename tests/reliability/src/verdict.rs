@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use sunseo_client::admin::OffsetQuery;
-use sunseo_client::{Client, ConsumerConfig, Result};
+use sunseo_client::{Client, ConsumerConfig, ErrorCode, Result};
 
-use super::load::member::{GROUP, GROUP_NUMBER};
-use super::load::{KEPT, PLAIN, Shared, Topic, reads};
 use crate::history::{Act, Isolation, Place};
+use crate::load::{KEPT, LATEST, PLAIN, STANDING, Shared, Topic, member, mill, reads};
 
 /// Reads everything; as the final poll, or as one that the final one must agree with.
-pub(super) async fn read_everything(shared: &Shared, client: &Client, is_final: bool) {
-    for topic in [PLAIN, KEPT] {
+pub(crate) async fn read_everything(shared: &Shared, client: &Client, is_final: bool) {
+    for topic in STANDING {
         for partition in 0..topic.partitions {
             let read = read(shared, client, topic, partition, is_final).await;
             read.unwrap_or_else(|error| panic!("{} {partition} cannot be read: {error}", topic.name));
@@ -35,24 +34,31 @@ async fn read(shared: &Shared, client: &Client, topic: Topic, partition: i32, is
     }
     let act = match is_final {
         true => Act::FinalPoll { place, log_start, end, records },
+        false if topic == LATEST => Act::Scan { place, records },
         false => Act::Poll { isolation: Isolation::Committed, group: None, records },
     };
     shared.recorder.done(process, start, act);
     Ok(())
 }
 
-/// What the group has committed.
-pub(super) async fn read_commits(shared: &Shared, client: &Client) {
-    let committed = client.admin().committed(GROUP, Vec::new()).await;
-    let committed = committed.unwrap_or_else(|error| panic!("committed offsets cannot be read: {error}"));
-    let process = shared.recorder.process();
-    for topic in [PLAIN, KEPT] {
-        for partition in 0..topic.partitions {
-            let place = Place { topic: topic.number, partition };
-            let found =
-                committed.iter().find(|commit| commit.topic == topic.name && commit.partition == partition);
-            let offset = found.map(|commit| commit.offset).filter(|offset| *offset >= 0);
-            shared.recorder.at_once(process, Act::FinalCommitted { group: GROUP_NUMBER, place, offset });
+/// What the groups have committed.
+pub(crate) async fn read_commits(shared: &Shared, client: &Client) {
+    for (name, group) in [(member::GROUP, member::GROUP_NUMBER), (mill::GROUP, mill::GROUP_NUMBER)] {
+        let committed = match client.admin().committed(name, Vec::new()).await {
+            Ok(committed) => committed,
+            Err(error) if error.code == ErrorCode::UnknownGroup => Vec::new(),
+            Err(error) => panic!("committed offsets of {name} cannot be read: {error}"),
+        };
+        let process = shared.recorder.process();
+        for topic in [PLAIN, KEPT] {
+            for partition in 0..topic.partitions {
+                let place = Place { topic: topic.number, partition };
+                let found = committed
+                    .iter()
+                    .find(|commit| commit.topic == topic.name && commit.partition == partition);
+                let offset = found.map(|commit| commit.offset).filter(|offset| *offset >= 0);
+                shared.recorder.at_once(process, Act::FinalCommitted { group, place, offset });
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::history::{Act, Fate, Isolation, Place};
 const NAME: &str = "passing";
 
 /// Makes and deletes until the run stops.
-pub(in crate::sim) async fn run(shared: Arc<Shared>, client: Client, mut rng: StdRng) {
+pub(super) async fn run(shared: Arc<Shared>, client: Client, mut rng: StdRng) {
     let process = shared.recorder.process();
     for number in CHURN_NUMBERS.. {
         if shared.stopped() {

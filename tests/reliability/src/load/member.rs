@@ -8,13 +8,12 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use sunseo_client::{Client, ConsumedRecord, Consumer, ConsumerConfig, OutOfRangePolicy};
 
-use super::{KEPT, PLAIN, Shared, Topic, number, pause, reads};
+use super::{KEPT, PLAIN, Shared, Topic, Way, number, pause, reads};
 use crate::history::{Act, Isolation, Moment, Outcome, Owning, Place};
-use crate::sim::door::Door;
 
 /// The one group of a run.
-pub(in crate::sim) const GROUP: &str = "kitchen";
-pub(in crate::sim) const GROUP_NUMBER: u32 = 1;
+pub(crate) const GROUP: &str = "kitchen";
+pub(crate) const GROUP_NUMBER: u32 = 1;
 
 /// A partition that the member believes to own.
 struct Holding {
@@ -25,7 +24,7 @@ struct Holding {
 
 struct Member<'a> {
     shared: &'a Shared,
-    door: &'a Door,
+    way: &'a dyn Way,
     consumer: Consumer,
     process: u32,
     owned: BTreeMap<Place, Holding>,
@@ -35,7 +34,7 @@ struct Member<'a> {
 }
 
 /// Takes part until the run stops and nothing is left to read.
-pub(in crate::sim) async fn run(shared: Arc<Shared>, client: Client, door: Door, mut rng: StdRng) {
+pub(super) async fn run(shared: Arc<Shared>, client: Client, way: Arc<dyn Way>, mut rng: StdRng) {
     let mut quiet = 0;
     while quiet < 30 {
         let process = shared.recorder.process();
@@ -53,7 +52,7 @@ pub(in crate::sim) async fn run(shared: Arc<Shared>, client: Client, door: Door,
         shared.recorder.at_once(process, Act::Subscribe { group: GROUP_NUMBER });
         let seen = shared.recorder.now();
         let owned = BTreeMap::new();
-        let mut member = Member { shared: &shared, door: &door, consumer, process, owned, seen, automatic };
+        let mut member = Member { shared: &shared, way: &*way, consumer, process, owned, seen, automatic };
         for _ in 0..rng.random_range(50..600) {
             let found = member.poll().await;
             quiet = match (found, shared.stopped()) {
@@ -67,7 +66,7 @@ pub(in crate::sim) async fn run(shared: Arc<Shared>, client: Client, door: Door,
                 member.commit().await;
             }
             if !shared.stopped() {
-                trouble(&door, &mut rng).await;
+                trouble(&*way, &mut rng).await;
             }
             pause(&mut rng, 0..50).await;
         }
@@ -76,10 +75,10 @@ pub(in crate::sim) async fn run(shared: Arc<Shared>, client: Client, door: Door,
 }
 
 /// Now and then the member does not poll, or its way to the node stands still.
-async fn trouble(door: &Door, rng: &mut StdRng) {
+async fn trouble(way: &dyn Way, rng: &mut StdRng) {
     match rng.random_range(0..300) {
         0 => pause(rng, 500..15_000).await,
-        1 => door.stand_still(Duration::from_millis(rng.random_range(500..15_000))),
+        1 => way.stand_still(Duration::from_millis(rng.random_range(500..15_000))),
         _ => {}
     }
 }
@@ -112,7 +111,7 @@ impl Member<'_> {
             .iter()
             .map(|(topic, partition)| {
                 let place = Place { topic: number(topic), partition: *partition };
-                (place, self.door.losses(topic, *partition))
+                (place, self.way.losses(topic, *partition))
             })
             .collect();
         let (shared, process, seen) = (self.shared, self.process, self.seen);

@@ -22,3 +22,19 @@ pub fn decode(bytes: &[u8]) -> Option<u64> {
 fn pad(value: u64, at: usize) -> u8 {
     (value.wrapping_mul(31).wrapping_add(at as u64) % 251) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_byte_of_a_payload_is_seen() {
+        let bytes = encode(77, 100);
+        assert_eq!(decode(&bytes), Some(77));
+        for at in 0..bytes.len() {
+            let mut changed = bytes.to_vec();
+            changed[at] ^= 1;
+            assert_ne!(decode(&changed), Some(77), "byte {at}");
+        }
+    }
+}

@@ -8,10 +8,10 @@ use rand::rngs::StdRng;
 use sunseo_client::{Ack, Client, Compression, Producer, ProducerConfig};
 use tokio::task::JoinSet;
 
-use super::{KEPT, PLAIN, Shared, pause};
-use crate::history::{Act, Fate, Place, Sent};
+use super::{KEPT, LATEST, PLAIN, Shared, pause};
+use crate::history::{Act, Fate, Sent};
 
-fn config(rng: &mut StdRng) -> ProducerConfig {
+pub(super) fn config(rng: &mut StdRng) -> ProducerConfig {
     ProducerConfig {
         compression: [Compression::None, Compression::Lz4, Compression::Zstd][rng.random_range(0..3)],
         linger_ms: [0, 5, 50][rng.random_range(0..3)],
@@ -24,7 +24,7 @@ fn config(rng: &mut StdRng) -> ProducerConfig {
 }
 
 /// Sends until the run stops; returns when every record has its outcome.
-pub(in crate::sim) async fn run(shared: Arc<Shared>, client: Client, mut rng: StdRng) {
+pub(super) async fn run(shared: Arc<Shared>, client: Client, mut rng: StdRng) {
     let mut outcomes = JoinSet::new();
     while !shared.stopped() {
         let process = shared.recorder.process();
@@ -56,14 +56,13 @@ async fn send(
     rng: &mut StdRng,
     outcomes: &mut JoinSet<()>,
 ) -> bool {
-    let topic = if rng.random_range(0..3) == 0 { KEPT } else { PLAIN };
+    let topic = [KEPT, LATEST, LATEST, PLAIN, PLAIN, PLAIN][rng.random_range(0..6)];
     let partition = rng.random_range(0..topic.partitions);
-    let place = Place { topic: topic.number, partition };
     let start = shared.recorder.now();
     let mut pending = Vec::new();
     let mut usable = true;
     for _ in 0..rng.random_range(1..5) {
-        let (record, mut sent) = shared.record(rng, place);
+        let (record, mut sent) = shared.record_for(rng, topic, partition, process);
         match producer.send_to(topic.name, Some(partition), record).await {
             Ok(ack) => pending.push((sent, Some(ack))),
             Err(_) => {
@@ -78,6 +77,12 @@ async fn send(
 }
 
 async fn settle(shared: Arc<Shared>, process: u32, start: u64, pending: Vec<(Sent, Option<Ack>)>) {
+    let records = settled(pending).await;
+    shared.recorder.done(process, start, Act::Send { txn: None, records });
+}
+
+/// What became of records that were queued, or were not.
+pub(super) async fn settled(pending: Vec<(Sent, Option<Ack>)>) -> Vec<Sent> {
     let mut records = Vec::with_capacity(pending.len());
     for (mut sent, ack) in pending {
         if let Some(ack) = ack {
@@ -88,5 +93,5 @@ async fn settle(shared: Arc<Shared>, process: u32, start: u64, pending: Vec<(Sen
         }
         records.push(sent);
     }
-    shared.recorder.done(process, start, Act::Send { txn: None, records });
+    records
 }

@@ -11,7 +11,7 @@ use super::{PLAIN, Shared, pause};
 use crate::history::{Act, Fate, Place, Sent};
 
 /// Sends until the run stops, then makes sure of everything.
-pub(in crate::sim) async fn run(shared: Arc<Shared>, client: Client, mut rng: StdRng, name: String) {
+pub(super) async fn run(shared: Arc<Shared>, client: Client, mut rng: StdRng, name: String) {
     let partition = rng.random_range(0..PLAIN.partitions);
     let place = Place { topic: PLAIN.number, partition };
     let process = shared.recorder.process();

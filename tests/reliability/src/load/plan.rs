@@ -1,0 +1,53 @@
+//! How much of what a run has.
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+/// Numbers of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub producers: usize,
+    pub positioned: usize,
+    pub readers: usize,
+    pub members: usize,
+    /// Transactional names, and how many instances fight for each.
+    pub tellers: usize,
+    pub rivals: usize,
+    /// Members of a group that work in transactions. No plan has any yet: a member that gives everything up and joins again under its id
+    /// is given back its old grants, so offsets from before are taken, and its work is done twice.
+    pub mills: usize,
+}
+
+/// A run's dimensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Time of load, before all comes to rest.
+    pub seconds: u64,
+    pub load: Load,
+    /// Longest pause between two faults; 0 for none.
+    pub fault_pause_ms_max: u64,
+    /// The way to the node loses and delays.
+    pub bad_way: bool,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x706c_616e);
+        Self {
+            seconds: rng.random_range(20..60),
+            load: Load {
+                producers: rng.random_range(1..4),
+                positioned: rng.random_range(0..3),
+                readers: rng.random_range(1..4),
+                members: rng.random_range(2..5),
+                tellers: rng.random_range(0..3),
+                rivals: rng.random_range(1..3),
+                mills: 0,
+            },
+            fault_pause_ms_max: [6_000, 12_000, 3_000][rng.random_range(0..3)],
+            bad_way: rng.random_range(0..3) > 0,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The requests that a transport between a client and the node passes on unchanged: all but produce, fetch and heartbeats.
+
+/// Calls `$pass!` with the name, the request and the response of each.
+macro_rules! for_each_request {
+    ($pass:ident) => {
+        $pass! {
+            metadata: MetadataRequest -> MetadataResponse;
+            list_offsets: ListOffsetsRequest -> ListOffsetsResponse;
+            init_producer: InitProducerRequest -> InitProducerResponse;
+            send_offsets: SendOffsetsRequest -> SendOffsetsResponse;
+            end_transaction: EndTransactionRequest -> EndTransactionResponse;
+            list_transactions: ListTransactionsRequest -> ListTransactionsResponse;
+            describe_transaction: DescribeTransactionRequest -> DescribeTransactionResponse;
+            abort_transaction: AbortTransactionRequest -> AbortTransactionResponse;
+            commit_offsets: CommitOffsetsRequest -> CommitOffsetsResponse;
+            fetch_offsets: FetchOffsetsRequest -> FetchOffsetsResponse;
+            list_groups: ListGroupsRequest -> ListGroupsResponse;
+            describe_group: DescribeGroupRequest -> DescribeGroupResponse;
+            delete_group: DeleteGroupRequest -> DeleteGroupResponse;
+            create_topic: CreateTopicRequest -> CreateTopicResponse;
+            list_topics: ListTopicsRequest -> ListTopicsResponse;
+            describe_topic: DescribeTopicRequest -> DescribeTopicResponse;
+            alter_topic: AlterTopicRequest -> AlterTopicResponse;
+            delete_topic: DeleteTopicRequest -> DeleteTopicResponse;
+            delete_records: DeleteRecordsRequest -> DeleteRecordsResponse;
+            put_definition: PutDefinitionRequest -> PutDefinitionResponse;
+            list_definitions: ListDefinitionsRequest -> ListDefinitionsResponse;
+            delete_definition: DeleteDefinitionRequest -> DeleteDefinitionResponse;
+            tier_status: TierStatusRequest -> TierStatusResponse;
+            tier_verify: TierVerifyRequest -> TierVerifyResponse;
+            tier_restore: TierRestoreRequest -> TierRestoreResponse;
+            tier_flush: TierFlushRequest -> TierFlushResponse;
+        }
+    };
+}
+
+pub(crate) use for_each_request;
