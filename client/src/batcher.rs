@@ -173,6 +173,8 @@ impl Batcher {
             return Pushed::Full;
         }
         self.buffered_bytes += bytes;
+        // with one that is older the sender wakes soon enough
+        let first = self.opened.is_empty();
         let closed = self.make_room(slot, bytes);
         if closed && sticky {
             self.rotate(slot);
@@ -183,7 +185,7 @@ impl Batcher {
         let ack = batch.settle.ack(batch.builder.len());
         batch.builder.push(record);
         batch.bytes += bytes;
-        let (first, full) = (batch.builder.len() == 1, batch.bytes >= self.config.batch_bytes);
+        let full = batch.bytes >= self.config.batch_bytes;
         if full {
             self.close(slot);
         }
@@ -256,9 +258,13 @@ impl Batcher {
         topic.sticky = next.unwrap_or(partition);
     }
 
-    /// Batches to send: the full ones, and of the old enough ones those whose partition has room now. The others follow by
-    /// [`room`](Self::room).
+    /// Batches to send: the full ones, and of the old enough ones those whose partition has room. The others go on filling.
     pub fn take_ready(&mut self, now: Instant, has_room: impl Fn(usize) -> bool) -> Vec<ReadyBatch> {
+        let may_go: Vec<usize> =
+            self.due.iter().map(|(_, slot)| *slot).filter(|&slot| has_room(slot)).collect();
+        for slot in may_go {
+            self.close_aged(slot);
+        }
         while let Some(&(opened, slot, id)) = self.opened.front() {
             let open = self.slots[slot].open.as_ref().is_some_and(|batch| batch.id == id);
             if open && now < opened + self.config.linger {
@@ -273,14 +279,12 @@ impl Batcher {
                 self.rotate(slot);
             }
         }
-        std::mem::take(&mut self.ready)
+        self.take_full()
     }
 
-    /// The partition has room: its batch goes if it is old enough.
-    pub fn room(&mut self, slot: usize) {
-        if self.slots[slot].due {
-            self.close_aged(slot);
-        }
+    /// Only the full ones.
+    pub fn take_full(&mut self) -> Vec<ReadyBatch> {
+        std::mem::take(&mut self.ready)
     }
 
     fn close_aged(&mut self, slot: usize) {
@@ -393,9 +397,7 @@ mod tests {
         push(&mut batcher, &Record::new("a", "1", 0), now);
         assert!(batcher.take_ready(now + LINGER, |_| false).is_empty());
         push(&mut batcher, &Record::new("a", "2", 0), now);
-        for slot in 0..3 {
-            batcher.room(slot);
-        }
+        assert!(batcher.take_full().is_empty());
         let ready = batcher.take_ready(now, |_| true);
         assert_eq!(ready.iter().map(|b| b.builder.len()).collect::<Vec<_>>(), [2]);
     }

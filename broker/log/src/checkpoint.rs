@@ -244,6 +244,8 @@ impl Store {
         if std::mem::take(&mut self.names_dirty) {
             tasks.push(Task::Names { id: None, directory: PARTITIONS.into() });
         }
+        self.dirty_segments = self.partitions.values().map(|partition| partition.dirty.len()).sum();
+        self.has_many_aborted = false;
         running.outstanding = tasks.len();
         self.running = Some(running);
         failures.iter().for_each(|(id, reason)| self.fail_partition(*id, reason));

@@ -8,6 +8,7 @@
 //!
 //! What readers see changes only after the frame is durable. A partition whose disk fails stops; when the journal fails, all stop.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,7 +73,7 @@ impl Store {
     pub fn sync(&mut self) -> SyncOutcome {
         self.commit();
         self.poll_checkpoint();
-        let dirty: usize = self.partitions.values().map(|partition| partition.dirty.len()).sum();
+        let dirty = self.dirty_segments;
         let is_beyond = |store: &Self, times: usize| {
             let bytes = store.config.checkpoint_journal_bytes.saturating_mul(times as u64);
             store.journal.bytes_since_checkpoint() >= bytes
@@ -82,16 +83,21 @@ impl Store {
             // appends are faster than the checkpoint: what recovery must read stays bounded
             self.finish_checkpoint();
         }
-        if (is_beyond(self, 1) || self.has_many_aborted()) && self.failed.is_none() {
+        if (is_beyond(self, 1) || self.has_many_aborted) && self.failed.is_none() {
             self.try_checkpoint();
         }
         self.take_outcome()
     }
 
-    /// Whether a partition has more aborted ranges in memory than it should: the next checkpoint writes them out.
-    fn has_many_aborted(&self) -> bool {
+    fn dirty_segments_of(&self, ids: &BTreeSet<PartitionId>) -> usize {
+        ids.iter().filter_map(|id| self.partitions.get(id)).map(|partition| partition.dirty.len()).sum()
+    }
+
+    /// Whether one of these has more aborted ranges in memory than it should: the next checkpoint writes them out.
+    fn any_has_many_aborted(&self, ids: &BTreeSet<PartitionId>) -> bool {
         let max = self.config.aborted_ranges_max.saturating_mul(2);
-        self.partitions.values().any(|p| p.failed.is_none() && p.state.transactions.recent_len() > max)
+        let mut found = ids.iter().filter_map(|id| self.partitions.get(id));
+        found.any(|p| p.failed.is_none() && p.state.transactions.recent_len() > max)
     }
 
     /// What was done since the last time it was asked for.
@@ -114,9 +120,11 @@ impl Store {
             touched.iter().for_each(|id| self.fail_partition(*id, &reason));
             return;
         }
+        // only these change: a node of many partitions does not look at all of them after each sync
+        let dirty_before = self.dirty_segments_of(&touched);
         let mut group = Vec::with_capacity(touched.len());
         frame_mut(&mut self.frame).clear();
-        for id in touched {
+        for &id in &touched {
             match self.prepare(id) {
                 Ok(Some(prepared)) => group.push(prepared),
                 Ok(None) => {}
@@ -127,6 +135,9 @@ impl Store {
             }
         }
         self.commit_group(group);
+        self.dirty_segments =
+            (self.dirty_segments + self.dirty_segments_of(&touched)).saturating_sub(dirty_before);
+        self.has_many_aborted |= self.any_has_many_aborted(&touched);
     }
 
     fn prepare(&mut self, id: PartitionId) -> Result<Option<Prepared>, LogError> {

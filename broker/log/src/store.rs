@@ -41,6 +41,10 @@ pub struct Store {
     /// Why nothing is accepted any more.
     pub(crate) failed: Option<Arc<str>>,
     pub(crate) pending_bytes: usize,
+    /// Segments of all partitions with bytes that are not synced.
+    pub(crate) dirty_segments: usize,
+    /// Since the last checkpoint a partition came to have more aborted ranges in memory than it should.
+    pub(crate) has_many_aborted: bool,
     /// What commits since the last report did.
     pub(crate) carried: SyncOutcome,
     /// Free bytes of the disk when last asked; not asked again before the next sync while they suffice.
@@ -113,6 +117,8 @@ impl Store {
             doomed: BTreeSet::new(),
             failed: None,
             pending_bytes: 0,
+            dirty_segments: 0,
+            has_many_aborted: false,
             carried: SyncOutcome::default(),
             free_bytes: None,
             privileged: BTreeSet::new(),

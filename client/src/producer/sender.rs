@@ -29,6 +29,10 @@ type Learned = HashMap<Arc<str>, i32>;
 /// Shortest wait for an answer, also when records in the request are about to fail.
 const ANSWER_WAIT_MIN: Duration = Duration::from_secs(1);
 
+/// Requests without an answer beyond which batches that are merely old go on filling: the server is busy with what it has, and would be
+/// no sooner done with more and smaller ones. Full batches do not wait for this, so a partition that does not answer delays no other for long.
+const REQUESTS_MAX: usize = 2;
+
 /// Time between two questions about topics that seem to have changed.
 const STALE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -43,8 +47,12 @@ pub(super) struct Sender {
     transaction: u64,
     lanes: Vec<Lane>,
     names: Vec<(Arc<str>, i32)>,
-    /// Lanes that may have something to send.
+    /// Lanes that are not idle.
     active: BTreeSet<usize>,
+    /// Lanes that may have something to send now, or need an identity first.
+    stirred: BTreeSet<usize>,
+    /// No lane has anything to do by time before this.
+    lanes_wake: Option<Instant>,
     answers: FuturesUnordered<BoxFuture<'static, Answers>>,
     identity: Option<Identity>,
     asking: Option<BoxFuture<'static, Result<Identity>>>,
@@ -81,6 +89,8 @@ impl Sender {
             lanes: Vec::new(),
             names: Vec::new(),
             active: BTreeSet::new(),
+            stirred: BTreeSet::new(),
+            lanes_wake: None,
             answers: FuturesUnordered::new(),
             identity: None,
             asking: None,
@@ -99,7 +109,7 @@ impl Sender {
     pub(super) async fn run(mut self) {
         loop {
             let ended = self.take_batches();
-            self.expire();
+            self.look_at_all();
             self.send();
             if ended && self.answers.is_empty() && self.lanes.iter().all(Lane::is_idle) {
                 return;
@@ -127,9 +137,6 @@ impl Sender {
             self.ids.entry(Arc::clone(&topic)).or_insert_with(|| self.metadata.id(&topic));
             self.names.push((topic, partition));
         }
-        for &slot in self.active.iter().filter(|&&slot| self.lanes[slot].has_room()) {
-            state.batcher.room(slot);
-        }
         if let Some(expired) = now.checked_sub(self.config.delivery_timeout) {
             state.batcher.close_due_before(expired);
         }
@@ -137,7 +144,10 @@ impl Sender {
         if aborted {
             state.batcher.flush();
         }
-        let ready = state.batcher.take_ready(now, |slot| self.lanes[slot].has_room());
+        let ready = match self.answers.len() < REQUESTS_MAX {
+            true => state.batcher.take_ready(now, |slot| self.lanes[slot].has_room()),
+            false => state.batcher.take_full(),
+        };
         let ended = state.closed && state.batcher.is_drained();
         let bound = state.transaction.clone();
         drop(state);
@@ -146,10 +156,12 @@ impl Sender {
         }
         for batch in ready {
             self.active.insert(batch.slot);
+            self.stirred.insert(batch.slot);
             self.lanes[batch.slot].enqueue(batch);
         }
         if let Some(error) = bound.and_then(|bound| bound.doomed) {
             let done = self.active.iter().flat_map(|&slot| self.lanes[slot].fail_all(&error)).collect();
+            self.stirred.extend(&self.active);
             self.settle(done);
         }
         if aborted {
@@ -172,23 +184,29 @@ impl Sender {
         let done = self.lanes.iter_mut().flat_map(|lane| lane.fail_all(&error)).collect();
         self.answers = FuturesUnordered::new();
         self.active.clear();
+        self.stirred.clear();
         self.settle(done);
     }
 
-    /// Fails what is too old to be sent.
-    fn expire(&mut self) {
+    /// When something is due by time in some lane: fails what is too old to be sent, and tries again what was to wait.
+    fn look_at_all(&mut self) {
         let now = Instant::now();
+        if self.lanes_wake.is_none_or(|at| now < at) {
+            return;
+        }
         let mut done = Vec::new();
         for &slot in &self.active {
             done.extend(self.lanes[slot].expire(now, self.identity_error.as_ref()));
         }
         self.settle(done);
+        self.lanes_wake = None;
+        self.stirred.extend(&self.active);
     }
 
     /// Sends one batch of every lane that has one, in as few requests as they fit, until no lane has any.
     fn send(&mut self) {
         let now = Instant::now();
-        let mut lanes: Vec<usize> = self.active.iter().copied().collect();
+        let mut lanes: Vec<usize> = self.stirred.iter().copied().collect();
         while !lanes.is_empty() {
             let (mut sent, mut partitions, mut bytes) = (Vec::new(), Vec::new(), 0);
             let mut deadline = now + self.config.request_timeout;
@@ -213,12 +231,24 @@ impl Sender {
                 self.answers.push(self.request(sent, partitions, deadline - now));
             }
         }
-        let needs_identity = self.transactional_id.is_none()
-            && self.active.iter().any(|&slot| self.lanes[slot].needs_identity());
-        if needs_identity && self.asking.is_none() && now >= self.ask_not_before {
+        for slot in std::mem::take(&mut self.stirred) {
+            let lane = &self.lanes[slot];
+            self.lanes_wake = self.lanes_wake.into_iter().chain(lane.wake_at()).min();
+            if lane.needs_identity() {
+                self.stirred.insert(slot);
+            } else if lane.is_idle() {
+                self.active.remove(&slot);
+            }
+        }
+        if self.lacks_identity() && now >= self.ask_not_before {
             self.asking = Some(ask(&self.transport, self.config.request_timeout));
         }
-        self.active.retain(|&slot| !self.lanes[slot].is_idle());
+    }
+
+    /// Whether an identity is to be asked for.
+    fn lacks_identity(&self) -> bool {
+        let needs = |slot: &usize| self.lanes[*slot].needs_identity();
+        self.transactional_id.is_none() && self.asking.is_none() && self.stirred.iter().any(needs)
     }
 
     fn entry(&self, slot: usize, batch: Bytes) -> v1::ProducePartition {
@@ -263,10 +293,7 @@ impl Sender {
                 }
             }
             done.extend(self.lanes[slot].answered(id, answer, now, draw()));
-            if self.lanes[slot].is_idle() {
-                // its next batch may be waiting for room
-                self.shared.lock().batcher.room(slot);
-            }
+            self.stirred.insert(slot);
         }
         self.settle(done);
     }
@@ -355,17 +382,18 @@ impl Sender {
         let now = Instant::now();
         self.start_learning(now);
         let stale = (self.learning.is_none() && !self.stale.is_empty()).then_some(self.stale_at);
-        let lanes = self.active.iter().filter_map(|&slot| self.lanes[slot].wake_at()).min();
         let (lingering, due) = {
             let state = self.shared.lock();
-            (state.batcher.wake_at(), state.batcher.oldest_due())
+            // an answer wakes those that wait for one
+            let lingering = state.batcher.wake_at().filter(|_| self.answers.len() < REQUESTS_MAX);
+            (lingering, state.batcher.oldest_due())
         };
         let expires = due.map(|opened| opened + self.config.delivery_timeout);
-        let asking = self.transactional_id.is_none()
-            && self.asking.is_none()
-            && self.active.iter().any(|&slot| self.lanes[slot].needs_identity());
-        let ask = asking.then_some(self.ask_not_before);
-        [lanes, lingering, expires, ask, stale].into_iter().flatten().fold(self.learn_at, Instant::min)
+        let ask = self.lacks_identity().then_some(self.ask_not_before);
+        [self.lanes_wake, lingering, expires, ask, stale]
+            .into_iter()
+            .flatten()
+            .fold(self.learn_at, Instant::min)
     }
 }
 

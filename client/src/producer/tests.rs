@@ -316,3 +316,24 @@ async fn records_without_a_key_leave_out_a_partition_that_takes_none_and_reach_a
     fake.broker().broken.clear();
     producer.close().await.expect("all delivered");
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_many_requests_have_no_answer_old_batches_go_on_filling_and_full_ones_go() {
+    let (fake, client) = fake(1, Faults::default());
+    fake.make_topic("many", 40, 0);
+    fake.broker().append_time = Duration::from_secs(20);
+    let producer = client.producer(small_batches()).expect("valid");
+    for partition in 0..20 {
+        drop(producer.send_to("many", Some(partition), record(0)).await.expect("queued"));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(fake.broker().produced, 2, "every batch was old enough");
+    for n in 0..5 {
+        drop(producer.send_to("many", Some(30), record(n)).await.expect("queued"));
+    }
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(fake.broker().produced, 3, "a full batch does not wait");
+    producer.flush().await.expect("delivered");
+    assert_eq!(fake.len("many"), 25);
+    assert!(fake.broker().produced < 12, "what waited went together: {} requests", fake.broker().produced);
+}
