@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use sunseo_proto::envelope::{EnvelopeError, kind, open_as, seal};
 
+use crate::ingest::core::SEQUENCE_MAX;
 use crate::ingest::window::Window;
 use crate::names::{parse_shard_key, shard_key};
 
@@ -92,7 +93,26 @@ impl Checkpoint {
     /// Reads the stored form.
     pub fn open(bytes: &Bytes) -> Result<Self, EnvelopeError> {
         let (_, payload) = open_as(bytes, kind::OUTBOX_CHECKPOINT, VERSION)?;
-        prost::Message::decode(payload).map_err(|error| EnvelopeError::Payload(error.to_string()))
+        let note: Self =
+            prost::Message::decode(payload).map_err(|error| EnvelopeError::Payload(error.to_string()))?;
+        note.check()?;
+        Ok(note)
+    }
+
+    /// Sequences of a pushed shard begin at 1, and nothing comes behind the last one there is.
+    fn check(&self) -> Result<(), EnvelopeError> {
+        let Some(events) = &self.events else { return Ok(()) };
+        let positions = 0..=SEQUENCE_MAX;
+        let behind = i64::try_from(events.checksums.len()).ok().and_then(|n| events.first.checked_add(n));
+        if positions.contains(&self.position) && events.first >= 0 && behind.is_some() {
+            return Ok(());
+        }
+        let (first, count) = (events.first, events.checksums.len());
+        let what = format!(
+            "a note at {} with {count} sequences from {first} on goes beyond {SEQUENCE_MAX}, the last one",
+            self.position
+        );
+        Err(EnvelopeError::Payload(what))
     }
 
     /// Its part about a table.
@@ -121,7 +141,7 @@ impl Ledger {
         let Some((source, shard)) = parse_shard_key(key) else { return };
         let stored = self.shards.entry((source.to_owned(), shard.to_owned())).or_default();
         if let Some(events) = &checkpoint.events {
-            for (sequence, &checksum) in (events.first..).zip(&events.checksums) {
+            for (&checksum, sequence) in events.checksums.iter().zip(events.first..) {
                 stored.window.set(sequence, checksum);
             }
         }
@@ -179,6 +199,19 @@ mod tests {
         let mut broken = sealed.to_vec();
         broken[14] ^= 1;
         assert!(Checkpoint::open(&broken.into()).is_err());
+    }
+
+    #[test]
+    fn sequences_that_do_not_exist_are_refused() {
+        let last = note(SEQUENCE_MAX, SEQUENCE_MAX, &[1]);
+        let opened = Checkpoint::open(&last.seal()).expect("the last one there is");
+        let mut ledger = Ledger::default();
+        ledger.apply("orders/a", opened);
+        assert_eq!(ledger.shards.values().next().expect("one").window.last(), SEQUENCE_MAX);
+        for bad in [note(i64::MAX, 0, &[]), note(-1, 0, &[]), note(0, -1, &[1]), note(0, i64::MAX, &[1, 2])] {
+            let error = Checkpoint::open(&bad.seal()).expect_err("refused").to_string();
+            assert!(error.contains("beyond"), "{error}");
+        }
     }
 
     #[test]

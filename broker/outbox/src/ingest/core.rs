@@ -5,7 +5,7 @@
 //! | epoch below the shard's | `PRODUCER_FENCED` |
 //! | sequence at or below the last, same bytes | duplicate: success |
 //! | sequence that was seen, other bytes | `SEQUENCE_CONFLICT` |
-//! | the next sequence | taken |
+//! | the next sequence | taken, unless it is beyond the last there is: `INVALID_ARGUMENT` |
 //! | a later one | `SEQUENCE_GAP`, with the one that is expected |
 //!
 //! The longest valid prefix of a push is taken. Events that were planned but not appended keep their checksum: their
@@ -15,6 +15,9 @@ use sunseo_proto::{Error, ErrorCode, v1};
 
 use super::window::Window;
 use crate::position::{Events, Stored};
+
+/// The last sequence of a shard; what comes behind it is still a number.
+pub const SEQUENCE_MAX: i64 = i64::MAX - 1;
 
 /// CRC-32 of what an event says. A repeat may carry another trace.
 #[must_use]
@@ -102,6 +105,11 @@ impl Core {
             let message = format!("sequence {sequence} leaves a gap: expected is {expected}");
             return Verdict::Refused(Error::new(ErrorCode::SequenceGap, message).at("events.sequence"));
         }
+        if sequence > SEQUENCE_MAX {
+            let message =
+                format!("sequence {sequence}: the last one is {SEQUENCE_MAX}: go on in another shard");
+            return Verdict::Refused(Error::invalid("events.sequence", message));
+        }
         if self.window.get(sequence).is_some_and(|known| known != checksum) {
             let message = format!(
                 "sequence {sequence} came before with other content: a sequence names one event for ever"
@@ -142,6 +150,7 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::Checkpoint;
 
     fn code(verdict: Verdict) -> &'static str {
         match verdict {
@@ -158,6 +167,17 @@ mod tests {
         core.take(12);
         core.settle(2);
         core
+    }
+
+    #[test]
+    fn the_last_sequence_is_the_last() {
+        let checkpoint = Checkpoint { position: SEQUENCE_MAX - 1, ..Checkpoint::default() };
+        let mut core = Core::restore(&Stored { checkpoint, ..Stored::default() });
+        assert_eq!(code(core.judge(SEQUENCE_MAX, 1)), "next");
+        core.take(1);
+        assert_eq!(core.note(), Events { first: SEQUENCE_MAX, checksums: vec![1] });
+        assert_eq!(code(core.judge(SEQUENCE_MAX, 1)), "duplicate");
+        assert_eq!(code(core.judge(i64::MAX, 1)), "INVALID_ARGUMENT");
     }
 
     #[test]
