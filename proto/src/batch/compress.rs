@@ -72,10 +72,10 @@ impl Compression {
     pub(super) fn decompress(self, block: &Bytes) -> Result<Bytes, BatchError> {
         let result = match self {
             Self::None => return Ok(block.clone()),
-            Self::Gzip => read_bounded(flate2::read::GzDecoder::new(block.as_ref())),
+            Self::Gzip => read_bounded(flate2::read::GzDecoder::new(block.as_ref()), block.len()),
             Self::Snappy => return decompress_snappy(block).map(Bytes::from),
-            Self::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(block.as_ref())),
-            Self::Zstd => zstd::stream::read::Decoder::with_buffer(block.as_ref()).and_then(read_bounded),
+            Self::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(block.as_ref()), block.len()),
+            Self::Zstd => zstd_decoder(block).and_then(|decoder| read_bounded(decoder, block.len())),
         };
         let plain = result.map_err(|e| self.broken(e.to_string()))?;
         if plain.len() > MAX_RECORDS_BYTES {
@@ -100,11 +100,37 @@ impl FromStr for Compression {
     }
 }
 
-/// Reads at most one byte more than the limit, which is how the caller sees that it was passed.
-fn read_bounded(decoder: impl Read) -> std::io::Result<Vec<u8>> {
+/// A frame may ask for a window of 128 MiB before its first byte is read, which is more than it may hold.
+fn zstd_decoder(block: &[u8]) -> std::io::Result<impl Read> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(block)?;
+    decoder.window_log_max(MAX_RECORDS_BYTES.ilog2())?;
+    Ok(decoder)
+}
+
+/// One byte more than the limit, which is how the caller sees that it was passed.
+const ROOM_BYTES: usize = MAX_RECORDS_BYTES + 1;
+
+/// Reads at most [`ROOM_BYTES`]. `packed_bytes` is what they are packed into.
+fn read_bounded(mut decoder: impl Read, packed_bytes: usize) -> std::io::Result<Vec<u8>> {
     let mut plain = Vec::new();
-    decoder.take(MAX_RECORDS_BYTES as u64 + 1).read_to_end(&mut plain)?;
+    while plain.len() < ROOM_BYTES {
+        let more = plain.len().max(2 * packed_bytes).max(FIRST_BYTES).min(ROOM_BYTES - plain.len());
+        plain.reserve_exact(more);
+        if decoder.by_ref().take(more as u64).read_to_end(&mut plain)? < more {
+            break;
+        }
+    }
     Ok(plain)
+}
+
+/// Room for the first bytes of a small block.
+const FIRST_BYTES: usize = 512;
+
+/// Room for so many bytes more, that are within the limit. A vector that doubles by itself would take twice the limit.
+fn make_room(plain: &mut Vec<u8>, more: usize) {
+    if plain.capacity() - plain.len() < more {
+        plain.reserve_exact(plain.len().max(more).min(ROOM_BYTES - plain.len()));
+    }
 }
 
 fn compress_snappy(plain: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -147,6 +173,7 @@ fn append_snappy_block(plain: &mut Vec<u8>, packed: &[u8]) -> Result<(), BatchEr
     if start + length > MAX_RECORDS_BYTES {
         return Err(BatchError::TooLarge { limit: MAX_RECORDS_BYTES });
     }
+    make_room(plain, length);
     plain.resize(start + length, 0);
     snap::raw::Decoder::new().decompress(packed, &mut plain[start..]).map_err(broken)?;
     Ok(())

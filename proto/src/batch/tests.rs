@@ -188,6 +188,15 @@ fn a_walk_finds_the_position_and_the_servers_headers() {
 }
 
 #[test]
+fn a_zstd_frame_that_asks_for_more_memory_than_a_batch_is_refused() {
+    // magic, no content size, window of 2 to the power of `log`, one empty block that is the last
+    let frame = |log: u8| Bytes::from(vec![0x28, 0xB5, 0x2F, 0xFD, 0, (log - 10) << 3, 1, 0, 0]);
+    assert_eq!(Compression::Zstd.decompress(&frame(26)), Ok(Bytes::new()));
+    let refused = Compression::Zstd.decompress(&frame(27));
+    assert!(matches!(refused, Err(BatchError::Decompress { codec: "zstd", .. })), "{refused:?}");
+}
+
+#[test]
 fn a_small_block_cannot_fill_the_memory() {
     let huge = Record::new("k", vec![0_u8; MAX_RECORDS_BYTES + 1], 1);
     for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
