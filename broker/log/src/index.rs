@@ -71,7 +71,7 @@ impl GrowingIndex {
 }
 
 impl SparseIndex {
-    /// Reads a sealed form; `None` when it is damaged or names a place at or beyond `segment_bytes`.
+    /// Reads a sealed form; `None` when it is damaged, does not rise, or names a place at or beyond `segment_bytes`.
     pub(crate) fn open(bytes: &Bytes, segment_bytes: u64) -> Option<Self> {
         let (_, payload) = envelope::open_as(bytes, kind::SEGMENT_INDEX, VERSION).ok()?;
         if payload.len() % ENTRY_BYTES != 0 {
@@ -79,7 +79,17 @@ impl SparseIndex {
         }
         let index = Self::Sealed(payload);
         let fits = index.len() == 0 || index.entry(index.len() - 1).at < segment_bytes;
-        fits.then_some(index)
+        (fits && index.rises()).then_some(index)
+    }
+
+    /// Without that a search would end anywhere.
+    fn rises(&self) -> bool {
+        (1..self.len()).all(|n| {
+            let (before, after) = (self.entry(n - 1), self.entry(n));
+            before.offset < after.offset
+                && before.at < after.at
+                && before.newest_before_ms <= after.newest_before_ms
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -151,6 +161,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_index_that_does_not_rise_is_not_used() {
+        let entry = |offset, at, newest_before_ms| IndexEntry { offset, at, newest_before_ms };
+        let open = |entries: &[IndexEntry]| {
+            let index = GrowingIndex { entries: entries.to_vec(), newest_ms: None };
+            SparseIndex::open(&index.seal(), 1_000)
+        };
+        assert!(open(&[entry(0, 0, 5), entry(2, 100, 5)]).is_some());
+        for second in [entry(0, 100, 5), entry(2, 0, 5), entry(2, 100, 4)] {
+            assert!(open(&[entry(0, 0, 5), second]).is_none(), "{second:?}");
+        }
+        assert!(open(&[entry(0, 5_000, 5), entry(2, 100, 5)]).is_none(), "the first is beyond the segment");
     }
 
     #[test]
