@@ -1,6 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both install what is missing by themselves.
 
-.PHONY: help demo chaos test reliability soak bench peers build install clean
+.PHONY: help demo chaos test reliability soak fuzz bench peers build install clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -19,6 +19,10 @@ reliability:     ## seeded runs of a node that is killed and fooled, every histo
 
 soak:            ## a simulated day of one node, and what grew: memory, descriptors, disk, tables (HOURS=n SEED=n)
 	@scripts/run.sh cargo run --locked --package sunseo-reliability -- soak --hours $(or $(HOURS),24) --seed $(or $(SEED),0)
+
+fuzz:            ## changed examples through every decoder (TARGET=name SECONDS=60 SEED=n); CORPUS=1 writes the examples
+	@scripts/run.sh cargo run --locked --package sunseo-fuzz -- --target "$(TARGET)" --seconds $(or $(SECONDS),60) \
+		$(if $(SEED),--seed $(SEED)) $(if $(CORPUS),--corpus)
 
 bench:           ## the README's figures, into benches/results/
 	@scripts/run.sh benches/run.sh

@@ -34,6 +34,12 @@ pub mod admin;
 pub mod batcher;
 pub mod client;
 pub mod consumer;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzz {
+    //! The fuzz target of this crate.
+    pub use crate::consumer::fuzz::TARGETS;
+}
 #[cfg(test)]
 mod grpc_tests;
 pub mod grpc_transport;

@@ -14,6 +14,9 @@ pub mod clock;
 pub mod codec;
 pub mod envelope;
 pub mod error;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod ids;
 pub mod partitioner;
 pub mod position;

@@ -80,11 +80,11 @@ fn split(bytes: &Bytes) -> Result<Sections, EnvelopeError> {
     Ok(Sections { frame, journal_from, sections })
 }
 
-fn seal_section(state: &PartitionState) -> Bytes {
+pub(crate) fn seal_section(state: &PartitionState) -> Bytes {
     envelope::seal(kind::LOG_CHECKPOINT, state::VERSION, &state.encode())
 }
 
-fn open_section(section: &Bytes) -> Result<PartitionState, EnvelopeError> {
+pub(crate) fn open_section(section: &Bytes) -> Result<PartitionState, EnvelopeError> {
     let (version, payload) = envelope::open_as(section, kind::LOG_CHECKPOINT, state::VERSION)?;
     PartitionState::decode(payload, version)
 }
@@ -101,10 +101,25 @@ fn read_sections(disk: &dyn Disk) -> Result<Option<Sections>, LogError> {
 
 /// Reads the checkpoint of a directory; an empty one when there is none.
 pub(crate) fn read(disk: &dyn Disk) -> Result<Checkpoint, LogError> {
-    let Some(sections) = read_sections(disk)? else { return Ok(Checkpoint::default()) };
-    let Sections { frame, journal_from, sections } = sections;
+    Ok(read_sections(disk)?.map_or_else(Checkpoint::default, opened))
+}
+
+fn opened(Sections { frame, journal_from, sections }: Sections) -> Checkpoint {
     let partitions = sections.into_iter().map(|(id, section)| (id, open_section(&section))).collect();
-    Ok(Checkpoint { frame, journal_from, partitions })
+    Checkpoint { frame, journal_from, partitions }
+}
+
+/// Reads the content of the file.
+#[cfg(feature = "testing")]
+pub(crate) fn decode(bytes: &Bytes) -> Result<Checkpoint, EnvelopeError> {
+    split(bytes).map(opened)
+}
+
+/// The content of a file with these partitions.
+#[cfg(feature = "testing")]
+pub(crate) fn sample(frame: u64, journal_from: u64, states: &[PartitionState]) -> Vec<u8> {
+    let sections = states.iter().map(|state| (state.id, seal_section(state))).collect();
+    encode(&Sections { frame, journal_from, sections })
 }
 
 /// Says that the directory was closed in order.

@@ -23,6 +23,9 @@ mod entry;
 mod epochs;
 mod error;
 pub mod faulty;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod index;
 pub mod inspect;
 mod journal;

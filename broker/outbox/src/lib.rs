@@ -12,6 +12,9 @@ mod appender;
 mod checkpoint;
 pub mod config;
 mod definition;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod grpc;
 pub mod http;
 mod ingest;

@@ -15,6 +15,8 @@ pub mod config;
 mod fetcher;
 #[cfg(test)]
 mod flow_tests;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod heart;
 pub mod listener;
 mod member;

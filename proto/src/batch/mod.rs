@@ -15,6 +15,8 @@
 
 mod build;
 mod compress;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod header;
 mod inspect;
 mod marker;

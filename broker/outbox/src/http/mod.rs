@@ -127,7 +127,7 @@ pub async fn push(outbox: &Outbox, source: &str, shard: &str, push: Push<'_>) ->
     }
 }
 
-fn parse(push: &Push<'_>) -> Result<Vec<v1::OutboxEvent>> {
+pub(crate) fn parse(push: &Push<'_>) -> Result<Vec<v1::OutboxEvent>> {
     if push.body.len() > BODY_BYTES_MAX {
         let message = format!(
             "the body has {} bytes, the limit is {BODY_BYTES_MAX}: send less at a time",
