@@ -4,7 +4,8 @@
 //! - journaled (few bytes): into the frame that all partitions share, which goes past the page cache; beside it they are written to
 //!   the segment through the page cache, which the next checkpoint syncs in the background;
 //! - direct (many bytes): into the segment, which is synced at once; the frame only notes how far;
-//! - lazy (`fsync: false`): into the segment; synced in the background as it grows, and to its end when it is sealed.
+//! - lazy (`fsync: false`): into the segment; synced in the background as it grows, and to its end when it is sealed. The frame notes how
+//!   transactions end, because whoever was told of an end must find it after a loss of power, for as much of the records as is left.
 //!
 //! What readers see changes only after the frame is durable. A partition whose disk fails stops; when the journal fails, all stop.
 
@@ -18,7 +19,7 @@ use sunseo_proto::batch::{HEADER_BYTES, stamp};
 
 use crate::config::Background;
 use crate::disk::{Context as _, write_all};
-use crate::entry::{Entry, FrameBuilder};
+use crate::entry::{Ended, Entry, FrameBuilder};
 use crate::partition::{Partition, Pending};
 use crate::segment::{PARTITIONS, Segment, directory_of};
 use crate::writer::{FrameWriter, OVERLAP_BYTES};
@@ -330,6 +331,9 @@ fn write_now(
         if let Pending::Batch { header, at, .. } = change {
             frontier = Some((at + header.total_bytes as u64, header.next_offset()));
             run.push(change);
+            if let Some(ended) = Ended::of(header).filter(|_| way == Way::Lazy) {
+                frame.add(id, &Entry::Ended(ended));
+            }
             continue;
         }
         if let Pending::Seal { facts, next } = change {

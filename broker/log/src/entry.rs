@@ -5,6 +5,7 @@
 
 use bytes::{BufMut as _, Bytes};
 use sunseo_proto::PartitionId;
+use sunseo_proto::batch::{BatchHeader, Ending};
 use sunseo_proto::envelope::{self, ENVELOPE_BYTES, EnvelopeError, kind};
 
 use crate::clean::Cleaned;
@@ -53,6 +54,26 @@ pub(crate) enum Entry {
     },
     /// The cleaner has come so far.
     Cleaned(Cleaned),
+    /// A transaction has ended here. Of a partition without fsync, whose segment may lose the marker that says so.
+    Ended(Ended),
+}
+
+/// What a transaction's marker says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) producer_id: i64,
+    /// Of the marker: above that of the transaction.
+    pub(crate) epoch: i16,
+    pub(crate) ending: Ending,
+}
+
+impl Ended {
+    /// What a batch says if it is a marker.
+    pub(crate) fn of(header: &BatchHeader) -> Option<Self> {
+        let ending = if header.is_abort() { Ending::Abort } else { Ending::Commit };
+        let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
+        (header.is_control() && header.is_transactional()).then_some(Self { producer_id, epoch, ending })
+    }
 }
 
 const CREATE: u8 = 1;
@@ -67,6 +88,7 @@ const EVICT: u8 = 9;
 const RESTORE: u8 = 10;
 const REPLACE: u8 = 11;
 const CLEANED: u8 = 12;
+const ENDED: u8 = 13;
 
 /// A frame under construction, in the place from which it is written: its batches are copied once, into it.
 #[derive(Debug, Default)]
@@ -156,6 +178,12 @@ impl FrameBuilder {
             Entry::Cleaned(cleaned) => {
                 head(CLEANED);
                 cleaned.encode(out);
+            }
+            Entry::Ended(ended) => {
+                head(ENDED);
+                out.put_i64(ended.producer_id);
+                out.put_i16(ended.epoch);
+                out.put_u8(u8::from(ended.ending == Ending::Commit));
             }
         }
         self.pages.extend_from_slice(&self.small);
@@ -267,6 +295,11 @@ fn read_entry(from: &mut Decoder, version: u8) -> Result<(PartitionId, Entry), E
             Entry::Replace { from: first, to, by: decode_segment(from, version)? }
         }
         CLEANED => Entry::Cleaned(Cleaned::decode(from)?),
+        ENDED => {
+            let (producer_id, epoch) = (from.i64()?, from.i16()?);
+            let ending = if from.bool()? { Ending::Commit } else { Ending::Abort };
+            Entry::Ended(Ended { producer_id, epoch, ending })
+        }
         other => return Err(EnvelopeError::Payload(format!("journal entry {other} is unknown"))),
     };
     Ok((id, entry))
@@ -303,6 +336,8 @@ mod tests {
             Entry::Restore(facts),
             Entry::Replace { from: 1, to: 9, by: facts },
             Entry::Cleaned(Cleaned { through: 1, at_ms: 2, horizon_ms: Some(3), runs: 4, removed_bytes: 5 }),
+            Entry::Ended(Ended { producer_id: 1, epoch: 2, ending: Ending::Commit }),
+            Entry::Ended(Ended { producer_id: 3, epoch: 4, ending: Ending::Abort }),
             Entry::Delete,
         ];
         let mut builder = FrameBuilder::default();

@@ -13,7 +13,7 @@ use sunseo_proto::position::PositionRange;
 
 use crate::PartitionConfig;
 use crate::checkpoint::Checkpoint;
-use crate::entry::Entry;
+use crate::entry::{Ended, Entry};
 use crate::state::PartitionState;
 
 /// A partition so far.
@@ -23,6 +23,14 @@ pub(crate) struct Replayed {
     pub(crate) damage: Option<String>,
     /// Segments that were written, or noted as durable, since the checkpoint.
     pub(crate) touched: BTreeSet<i64>,
+    /// Transactions whose markers were written since the checkpoint and may be lost, in their order.
+    pub(crate) ended: Vec<Ended>,
+}
+
+impl Replayed {
+    fn new(state: PartitionState, damage: Option<String>) -> Self {
+        Self { state, damage, touched: BTreeSet::new(), ended: Vec::new() }
+    }
 }
 
 /// What the shell is to do for an entry.
@@ -54,7 +62,7 @@ impl Replay {
                     (state, Some(format!("its section of the checkpoint is damaged: {error}")))
                 }
             };
-            (id, Replayed { state, damage, touched: BTreeSet::new() })
+            (id, Replayed::new(state, damage))
         });
         Self { checkpoint_frame: frame, last_frame: None, journal_damage: None, partitions: states.collect() }
     }
@@ -88,7 +96,7 @@ impl Replay {
             {
                 // what follows in the same frame is news too
                 let state = PartitionState::new(id, config, frame - 1);
-                self.partitions.insert(id, Replayed { state, damage: None, touched: BTreeSet::new() });
+                self.partitions.insert(id, Replayed::new(state, None));
             }
             return None;
         };
@@ -147,6 +155,7 @@ impl Replayed {
                 }
             }
             Entry::Cleaned(cleaned) => state.cleaned = cleaned,
+            Entry::Ended(ended) => self.ended.push(ended),
             // it was there already
             Entry::Restore(_) | Entry::Delete => {}
             Entry::Seal => {

@@ -1,14 +1,14 @@
 //! The last part of recovery, one partition at a time: its files become exactly what its state says.
 //!
 //! Sound: tails are cut, files that do not belong are removed, everything is synced. Damaged: nothing is changed, the partition is
-//! quarantined and can be read up to the damage. A partition with `fsync: false` keeps whole batches beyond what its state knows.
+//! quarantined and can be read up to the damage.
+
+mod lazy;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use sunseo_proto::batch;
 
 use crate::disk::{Context as _, DiskFile, read_exact};
 use crate::index::{GrowingIndex, SparseIndex};
@@ -58,7 +58,7 @@ struct Work<'a> {
 }
 
 pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition, Recovered), LogError> {
-    let Replayed { state, damage, touched } = replayed;
+    let Replayed { state, damage, touched, ended } = replayed;
     let earlier = state.quarantined.clone();
     let damage = earlier.or(damage).or_else(|| how.journal_damage.map(|what| format!("the journal: {what}")));
     let directory = directory_of(state.id);
@@ -92,6 +92,7 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
         work.go_on()?;
     }
     work.cut()?;
+    work.end_transactions(&ended)?;
     work.remove_leftovers(names.into_iter().map(|entry| entry.name))?;
     how.unsynced.borrow_mut().push(Unsynced::Directory(directory));
     Ok(work.finish())
@@ -196,30 +197,6 @@ impl Work<'_> {
         // it may know of more than is left, as it is written without a sync
         let index = SparseIndex::open(&bytes, u64::MAX)?;
         GrowingIndex::resume(&index, limit.saturating_sub(self.how.verify_bytes.max(1)))
-    }
-
-    /// Takes whole batches beyond the state in, over as many segments as follow.
-    fn go_on(&mut self) -> Result<(), LogError> {
-        loop {
-            let Active { base, bytes, end, .. } = self.state.active;
-            let have = self.there.get(&(base, 0)).copied().unwrap_or(0);
-            let file = self.open((base, 0))?;
-            let mut walk = Walk::new(file.as_ref(), bytes, have, Some(end));
-            let interval = self.how.files.index_interval_bytes;
-            while let Some(Ok(walked)) = walk.next() {
-                let Ok(position) = batch::position_of(&walked.bytes) else { break };
-                self.index.note(walked.header.base_offset, walked.at, walked.header.max_timestamp, interval);
-                self.state.push(&walked.header, position, self.how.now_ms);
-            }
-            self.how.sync_later(log_path(self.state.id, base), file.clone());
-            let next = self.state.end();
-            if next == base || !self.there.contains_key(&(next, 0)) {
-                return Ok(());
-            }
-            self.old_indexes.insert(base);
-            self.state.seal();
-            self.index = GrowingIndex::default();
-        }
     }
 
     /// Cuts off what lies behind the records.

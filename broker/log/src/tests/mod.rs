@@ -5,6 +5,7 @@ mod compaction_model;
 mod damage;
 mod durability;
 mod faults;
+mod lazy;
 mod model;
 mod power;
 mod read;
