@@ -90,6 +90,7 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
     }
     if !work.state.config.fsync {
         work.go_on()?;
+        work.skip_to_log_start()?;
     }
     work.cut()?;
     work.end_transactions(&ended)?;

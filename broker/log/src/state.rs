@@ -150,6 +150,16 @@ impl PartitionState {
         self.evict(self.log_start)
     }
 
+    /// Goes on without records where the log begins, when less than that is left of them. Returns whether that was so.
+    pub(crate) fn skip_to_log_start(&mut self) -> bool {
+        let is_behind = self.end() < self.log_start;
+        if is_behind {
+            self.active = Active::empty(self.log_start);
+            self.set_log_start(self.log_start);
+        }
+        is_behind
+    }
+
     /// Puts cleaned segments in the place of those from `from` to `to`; `None` when that is not where segments begin and end.
     pub(crate) fn replace(&mut self, from: i64, to: i64, by: &[SealedFacts]) -> Option<Vec<SealedFacts>> {
         let first = self.sealed.iter().position(|facts| facts.base_offset == from)?;

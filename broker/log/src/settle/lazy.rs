@@ -1,8 +1,8 @@
-//! What recovery does more for a partition with `fsync: false`: it keeps whole batches beyond what its state knows, and ends the
-//! transactions whose markers are lost.
+//! What recovery does more for a partition with `fsync: false`: it keeps whole batches beyond what its state knows, goes on at the log
+//! start when that is above all that is left, and ends the transactions whose markers are lost.
 //!
-//! The journal has the ends of transactions ([`crate::entry::Entry::Ended`]) and not their records. A log loses its tail only, so of each producer at most
-//! one transaction comes up open whose end is known: the first end above its epoch is its own.
+//! The journal has the ends of transactions ([`crate::entry::Entry::Ended`]) and not their records. A log loses its tail only, so of
+//! each producer at most one transaction comes up open whose end is known: the first end above its epoch is its own.
 
 use bytes::BytesMut;
 use sunseo_proto::batch::{self, end_marker, stamp};
@@ -40,6 +40,24 @@ impl Work<'_> {
             self.state.seal();
             self.index = GrowingIndex::default();
         }
+    }
+
+    /// The log start is in the journal, the records it was set behind may be lost: then all that is left lies below it, and the offsets up to
+    /// it are not given again.
+    pub(super) fn skip_to_log_start(&mut self) -> Result<(), LogError> {
+        let lost_from = self.state.end();
+        if !self.state.skip_to_log_start() {
+            return Ok(());
+        }
+        let base = self.state.active.base;
+        let path = log_path(self.state.id, base);
+        tracing::warn!(path = %path.display(), lost_from, "records up to the log start are lost, the log goes on there");
+        let file = self.how.files.disk.create(&path).context("cannot create", &path)?;
+        self.how.sync_later(path, file);
+        self.there.insert((base, 0), 0);
+        self.old_indexes.insert(base);
+        self.index = GrowingIndex::default();
+        Ok(())
     }
 
     /// Writes the markers of transactions that have ended and came up open. Behind what was cut, so that a recovery that is interrupted finds

@@ -33,6 +33,8 @@ struct World {
     /// Ends whose markers the disk did not take.
     refused: Vec<Transaction>,
     answered: BTreeSet<Transaction>,
+    /// The log start that was asked for, and the one that was answered.
+    log_start: (i64, i64),
 }
 
 impl World {
@@ -42,7 +44,18 @@ impl World {
         let producers = (0..PRODUCERS).map(|producer| (producer, (0, 0))).collect();
         let (rng, endings) = (StdRng::seed_from_u64(seed), BTreeMap::new());
         let (marked, refused, answered) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { rng, disk, store, now_ms: 10, producers, endings, marked, refused, answered }
+        Self {
+            rng,
+            disk,
+            store,
+            now_ms: 10,
+            producers,
+            endings,
+            marked,
+            refused,
+            answered,
+            log_start: (0, 0),
+        }
     }
 
     /// Whether the log has it.
@@ -80,12 +93,22 @@ impl World {
         // what failed is reported once
         if self.store.facts(id(0)).expect("there").failed.is_none() {
             self.answered.extend(self.marked.drain(..));
+            self.log_start.1 = self.log_start.0;
         }
     }
 
     fn sync(&mut self) {
         self.store.sync();
         self.synced();
+    }
+
+    /// Deletes records from the front.
+    fn delete(&mut self) {
+        let end = self.store.facts(id(0)).expect("there").durable_end;
+        let offset = self.rng.random_range(end / 2..=end);
+        if self.store.set_log_start(id(0), offset).is_ok() {
+            self.log_start.0 = self.log_start.0.max(offset);
+        }
     }
 
     fn step(&mut self) {
@@ -102,6 +125,7 @@ impl World {
                 self.store.maintain(self.now_ms + 60_000);
                 self.synced();
             }
+            12 => self.delete(),
             _ => self.sync(),
         }
     }
@@ -120,6 +144,10 @@ impl World {
         let (store, recovered) = open(&self.disk);
         assert_eq!(recovered[0].quarantined, None, "seed {seed}");
         self.store = store;
+        let (log_start, end) = (recovered[0].log_start, recovered[0].end);
+        assert!(log_start <= end, "seed {seed}: the log begins at {log_start} and ends at {end}");
+        assert!(log_start >= self.log_start.1, "seed {seed}: what was deleted is back");
+        self.log_start = (log_start, log_start);
     }
 
     /// The coordinator goes on: what it has not told the end of is ended, the rest it believes to be over.
@@ -173,4 +201,32 @@ fn what_was_told_of_a_transaction_stays_true_of_the_records_that_are_left() {
             world.check(seed);
         }
     }
+}
+
+#[test]
+fn records_behind_a_log_start_that_power_left_without_them_can_be_read() {
+    let mut lost = 0;
+    for seed in 0..30 {
+        let disk = FaultyDisk::new(seed);
+        let mut store = fresh(&disk, lazy());
+        for _ in 0..10 {
+            put(&mut store, plain(&["old"], 1));
+        }
+        store.sync();
+        store.set_log_start(id(0), 8).expect("within");
+        store.sync();
+        disk.power_cut();
+        let (mut store, recovered) = open(&disk);
+        let end = recovered[0].end;
+        assert_eq!((recovered[0].log_start, recovered[0].quarantined.as_deref()), (8, None), "seed {seed}");
+        assert_eq!(put(&mut store, plain(&["new"], 2)), end, "seed {seed}");
+        store.sync();
+        assert_eq!(values(&store).last().map(String::as_str), Some("new"), "seed {seed}");
+        lost += usize::from(end == 8);
+        drop(store);
+        disk.kill();
+        let (store, _) = open(&disk);
+        assert_eq!(values(&store).last().map(String::as_str), Some("new"), "seed {seed}: once more");
+    }
+    assert!(lost > 0, "power took the tail of some");
 }
