@@ -18,6 +18,7 @@ pub mod clean;
 mod codec;
 mod commit;
 mod config;
+mod direct;
 pub mod disk;
 mod entry;
 mod epochs;

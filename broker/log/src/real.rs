@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, OFlags};
 
+use crate::direct::{PagesFile, Refused};
 use crate::disk::{DirectoryLock, Disk, DiskFile, Entry, SharedFile, ends_before};
-use crate::pages::are_pages;
 
 const LOCK_FILE: &str = "lock";
 
@@ -18,6 +18,8 @@ const LOCK_FILE: &str = "lock";
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    /// Writing past the page cache.
+    refused: Refused,
 }
 
 impl RealDisk {
@@ -28,7 +30,7 @@ impl RealDisk {
     pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         std::fs::create_dir_all(&root)?;
-        Ok(Self { root })
+        Ok(Self { root, refused: Refused::default() })
     }
 
     /// The disk of a directory that must exist; nothing is created.
@@ -38,7 +40,7 @@ impl RealDisk {
     pub fn existing(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         if root.is_dir() {
-            return Ok(Self { root });
+            return Ok(Self { root, refused: Refused::default() });
         }
         Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is not a directory", root.display())))
     }
@@ -77,9 +79,15 @@ impl Disk for RealDisk {
         let path = self.root.join(path);
         let open = |flags: i32| OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path);
         let cached = open(0)?;
+        if self.refused.is_set() {
+            return Ok(Arc::new(RealFile(cached)));
+        }
         // not every file system has a way past the cache
         match open(OFlags::DIRECT.bits().cast_signed()) {
-            Ok(direct) => Ok(Arc::new(PagesFile { direct, cached: RealFile(cached) })),
+            Ok(direct) => {
+                let (direct, cached) = (Arc::new(RealFile(direct)), Arc::new(RealFile(cached)));
+                Ok(Arc::new(PagesFile { direct, cached, refused: self.refused.clone(), path }))
+            }
             Err(_) => Ok(Arc::new(RealFile(cached))),
         }
     }
@@ -210,42 +218,5 @@ impl DiskFile for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP) => self.set_bytes(bytes),
             other => Ok(other?),
         }
-    }
-}
-
-/// A file with a way past the page cache.
-#[derive(Debug)]
-struct PagesFile {
-    direct: File,
-    cached: RealFile,
-}
-
-impl DiskFile for PagesFile {
-    fn pread(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
-        self.cached.pread(into, at)
-    }
-
-    fn pwrite(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
-        match are_pages(bytes, at) {
-            true => self.direct.write_at(bytes, at),
-            // what is left of a write that was cut short
-            false => self.cached.pwrite(bytes, at),
-        }
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.cached.sync_data()
-    }
-
-    fn bytes(&self) -> io::Result<u64> {
-        self.cached.bytes()
-    }
-
-    fn set_bytes(&self, bytes: u64) -> io::Result<()> {
-        self.cached.set_bytes(bytes)
-    }
-
-    fn preallocate(&self, bytes: u64) -> io::Result<()> {
-        self.cached.preallocate(bytes)
     }
 }

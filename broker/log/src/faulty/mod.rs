@@ -23,6 +23,8 @@ pub struct Faults {
     pub fail_sync_of: Option<&'static str>,
     /// Every write to a file whose path contains this fails.
     pub fail_write_to: Option<&'static str>,
+    /// Files open for writing past the page cache, and refuse each such write.
+    pub refuse_page_writes: bool,
     /// Bytes that fit on the disk altogether.
     pub capacity_bytes: Option<u64>,
     /// After this many further writes, syncs and name changes all operations fail, as when the process was killed just there.
@@ -67,6 +69,12 @@ impl FaultyDisk {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// Writes that [`Faults::refuse_page_writes`] has refused.
+    #[must_use]
+    pub fn page_writes_refused(&self) -> u64 {
+        self.state().page_writes_refused
     }
 
     /// Flips one bit of a file's durable bytes, as a bad disk does.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::FaultyDisk;
 use super::state::{Inode, NameChange, Node, PAGE, State};
+use crate::direct::PagesFile;
 use crate::disk::{DirectoryLock, Disk, DiskFile, Entry, SharedFile};
 
 impl FaultyDisk {
@@ -38,6 +39,16 @@ impl Disk for FaultyDisk {
     fn open(&self, path: &Path) -> io::Result<SharedFile> {
         let file = self.state().file_of(path)?;
         Ok(self.handle(file, path))
+    }
+
+    fn open_for_pages(&self, path: &Path) -> io::Result<SharedFile> {
+        let cached = self.open(path)?;
+        let state = self.state();
+        if !state.faults.refuse_page_writes || state.refused.is_set() {
+            return Ok(cached);
+        }
+        let direct = Arc::new(NoPages { disk: self.clone() });
+        Ok(Arc::new(PagesFile { direct, cached, refused: state.refused.clone(), path: path.to_owned() }))
     }
 
     fn create(&self, path: &Path) -> io::Result<SharedFile> {
@@ -244,5 +255,44 @@ impl DiskFile for FaultyFile {
     fn preallocate(&self, bytes: u64) -> io::Result<()> {
         let length = self.bytes()?;
         if length >= bytes { Ok(()) } else { self.set_bytes(bytes) }
+    }
+}
+
+/// The way past the page cache of a file system that has none.
+#[derive(Debug)]
+struct NoPages {
+    disk: FaultyDisk,
+}
+
+impl NoPages {
+    fn refuse<T>() -> io::Result<T> {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "scripted: not past the page cache"))
+    }
+}
+
+impl DiskFile for NoPages {
+    fn pread(&self, _into: &mut [u8], _at: u64) -> io::Result<usize> {
+        Self::refuse()
+    }
+
+    fn pwrite(&self, _bytes: &[u8], _at: u64) -> io::Result<usize> {
+        self.disk.state().page_writes_refused += 1;
+        Self::refuse()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Self::refuse()
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Self::refuse()
+    }
+
+    fn set_bytes(&self, _bytes: u64) -> io::Result<()> {
+        Self::refuse()
+    }
+
+    fn preallocate(&self, _bytes: u64) -> io::Result<()> {
+        Self::refuse()
     }
 }

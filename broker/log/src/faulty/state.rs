@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Faults;
+use crate::direct::Refused;
 
 /// What survives or is lost as a whole, unless it is torn.
 pub(super) const PAGE: usize = 4096;
@@ -18,6 +19,8 @@ pub(super) struct State {
     /// Raised by a power cut: handles from before it are dead.
     pub(super) life: u64,
     pub(super) operations: u64,
+    pub(super) page_writes_refused: u64,
+    pub(super) refused: Refused,
     pub(super) locked: bool,
     pub(super) files: BTreeMap<u64, Inode>,
     pub(super) next_file: u64,

@@ -203,3 +203,20 @@ fn a_disk_that_fills_up_below_the_headroom_refuses_too() {
         assert_eq!(open(&disk).1[0].end, appended + 1, "room {room}");
     }
 }
+
+/// The open says nothing of it: what a file system takes past the page cache shows with the first write.
+#[test]
+fn a_file_system_that_refuses_to_write_past_the_page_cache_is_written_through_it() {
+    let disk = FaultyDisk::new(1);
+    disk.set_faults(Faults { refuse_page_writes: true, ..Faults::default() });
+    let mut store = fresh(&disk, PartitionConfig::default());
+    for n in 0..40 {
+        put(&mut store, large(3_000, n));
+        assert!(store.sync().failed.is_empty(), "the journal goes on");
+    }
+    assert_eq!(disk.page_writes_refused(), 1, "it is asked once, over several journal files");
+    let before = values(&store);
+    disk.power_cut();
+    let (store, _) = open(&disk);
+    assert_eq!(values(&store), before, "what was acknowledged is durable");
+}
