@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use sunseo_log::inspect::{self, BatchDump, SegmentDump, VerifyReport};
+use sunseo_proto::batch::Ending;
 
 use super::Context;
 use super::failure::{Failure, Outcome};
@@ -14,7 +15,7 @@ use super::output::bytes;
 pub enum Command {
     /// Every segment with its batches
     Dump { dir: PathBuf },
-    /// Check every checksum, offset and index; exit status 1 when something is wrong
+    /// Check every checksum, offset, index and file of aborted transactions; exit status 1 when something is wrong
     Verify { dir: PathBuf },
 }
 
@@ -37,6 +38,13 @@ pub fn run(command: Command, context: &mut Context) -> Outcome {
     }
 }
 
+fn ending(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Commit => "commit",
+        Ending::Abort => "abort",
+    }
+}
+
 fn batch(b: &BatchDump) -> Value {
     json!({
         "base_offset": b.base_offset,
@@ -50,6 +58,8 @@ fn batch(b: &BatchDump) -> Value {
         "base_sequence": b.base_sequence,
         "max_timestamp_ms": b.max_timestamp_ms,
         "compression": b.compression,
+        "transactional": b.transactional,
+        "marker": b.marker.map(ending),
     })
 }
 
@@ -82,8 +92,13 @@ fn show(context: &mut Context, s: &SegmentDump) -> Outcome {
         s.tail_bytes
     ))?;
     for b in &s.batches {
+        let kind = match b.marker {
+            Some(ended) => format!(" {} marker", ending(ended)),
+            None if b.transactional => " transactional".to_owned(),
+            None => String::new(),
+        };
         context.output.line(format!(
-            "  {}..{} at {} {} bytes epoch {} producer {}/{} sequence {} {}",
+            "  {}..{} at {} {} bytes epoch {} producer {}/{} sequence {} {}{kind}",
             b.base_offset,
             b.last_offset,
             b.at,
@@ -110,6 +125,7 @@ fn verified(context: &mut Context, report: &VerifyReport) -> Outcome {
             "records": report.records,
             "bytes": report.bytes,
             "journal_frames": report.journal_frames,
+            "aborted_ranges": report.aborted_ranges,
             "problems": report.problems,
         }))?;
     } else {
@@ -120,6 +136,7 @@ fn verified(context: &mut Context, report: &VerifyReport) -> Outcome {
             ("records", report.records.to_string()),
             ("bytes", bytes(report.bytes)),
             ("journal frames", report.journal_frames.to_string()),
+            ("aborted transactions in files", report.aborted_ranges.to_string()),
             ("problems", report.problems.len().to_string()),
         ])?;
         for problem in &report.problems {

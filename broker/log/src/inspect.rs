@@ -2,15 +2,19 @@
 //!
 //! Nothing is locked: of a directory that is in use the newest segment and the journal may be seen half written.
 
+mod aborted;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use sunseo_proto::PartitionId;
-use sunseo_proto::batch::{self, Compression};
+use sunseo_proto::batch::{self, Compression, Ending};
+
+use aborted::Aborted;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{Context as _, Disk, read_all};
-use crate::entry::Entry;
+use crate::entry::{Ended, Entry};
 use crate::index::SparseIndex;
 use crate::open::journal_files;
 use crate::recover::Replay;
@@ -60,6 +64,9 @@ pub struct BatchDump {
     pub base_sequence: i32,
     pub max_timestamp_ms: i64,
     pub compression: &'static str,
+    pub transactional: bool,
+    /// How the transaction of its producer ended, if it is the marker of that.
+    pub marker: Option<Ending>,
 }
 
 /// The sum of a check.
@@ -71,6 +78,8 @@ pub struct VerifyReport {
     pub records: u64,
     pub bytes: u64,
     pub journal_frames: u64,
+    /// Aborted transactions in files beside the segments.
+    pub aborted_ranges: u64,
     /// One line for each thing that is wrong, naming file and place. Empty when the directory is sound.
     pub problems: Vec<String>,
 }
@@ -86,7 +95,7 @@ pub fn dump(dir: &Path, each: &mut dyn FnMut(SegmentDump)) -> Result<(), LogErro
     dump_disk(&disk, &durable, &cleaned, each)
 }
 
-/// Checks every checksum, the order of offsets, indexes, journal and checkpoint.
+/// Checks every checksum, the order of offsets, indexes, files of aborted transactions, journal and checkpoint.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -105,6 +114,8 @@ pub(crate) fn verify_disk(disk: &dyn Disk) -> Result<VerifyReport, LogError> {
         }
     };
     let (durable, cleaned) = (durable_ends(&checkpoint), cleaned_segments(disk, &checkpoint)?);
+    let aborted = Aborted::read(disk, &checkpoint, &mut report.problems);
+    report.aborted_ranges = aborted.ranges();
     verify_journal(disk, checkpoint, &mut report)?;
     let mut ends: BTreeMap<PartitionId, i64> = BTreeMap::new();
     dump_disk(disk, &durable, &cleaned, &mut |segment| {
@@ -114,6 +125,7 @@ pub(crate) fn verify_disk(disk: &dyn Disk) -> Result<VerifyReport, LogError> {
             let found = format!("{}: offsets before it end at {}", file.display(), expected.unwrap_or(0));
             report.problems.push(found);
         }
+        aborted.check(&segment, &mut report.problems);
         report.segments += 1;
         report.batches += segment.batches.len() as u64;
         report.records += segment.batches.iter().map(|batch| batch.records as u64).sum::<u64>();
@@ -330,5 +342,7 @@ fn batch_dump(header: &batch::BatchHeader, at: u64) -> BatchDump {
             Compression::Lz4 => "lz4",
             Compression::Zstd => "zstd",
         },
+        transactional: header.is_transactional(),
+        marker: Ended::of(header).map(|ended| ended.ending),
     }
 }

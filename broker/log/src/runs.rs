@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use sunseo_proto::PartitionId;
 use sunseo_proto::envelope::{self, kind};
@@ -62,9 +61,9 @@ pub(crate) fn remove(disk: &dyn Disk, paths: &[PathBuf]) {
     }
 }
 
-fn read_run(disk: &Arc<dyn Disk>, id: PartitionId, run: Run) -> Result<Vec<AbortedRange>, LogError> {
+pub(crate) fn read_run(disk: &dyn Disk, id: PartitionId, run: Run) -> Result<Vec<AbortedRange>, LogError> {
     let path = run_path(id, run.first_marker);
-    let bytes = crate::disk::read_all(disk.as_ref(), &path).context("cannot read", &path)?;
+    let bytes = crate::disk::read_all(disk, &path).context("cannot read", &path)?;
     let ranges =
         envelope::open_as(&bytes, kind::ABORTED_RUN, VERSION).and_then(|(_, payload)| decode_run(payload));
     let ranges = ranges.map_err(|error| LogError::Damaged { path: path.clone(), error })?;
@@ -102,7 +101,7 @@ impl Reader {
         };
         let mut found = Vec::new();
         for run in runs {
-            match read_run(disk, id, run) {
+            match read_run(disk.as_ref(), id, run) {
                 Ok(ranges) => found.extend(select(&ranges, from, until)),
                 // the log start passed it just now, and what it spoke of
                 Err(LogError::Io { error, .. })

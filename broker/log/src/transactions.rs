@@ -42,7 +42,7 @@ impl AbortedRange {
         self.last_offset >= from && self.first_offset < until
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.put_i64(self.producer_id);
         out.put_i64(self.first_offset);
         out.put_i64(self.last_offset);

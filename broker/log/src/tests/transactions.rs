@@ -268,3 +268,71 @@ fn a_partition_whose_aborted_ranges_cannot_be_written_out_is_still_there_afterwa
     assert_eq!(recovered.iter().map(|found| (found.id, found.end)).collect::<Vec<_>>(), [(id(0), 10)]);
     assert_eq!(store.reader(id(0)).expect("there").aborted(0, i64::MAX).expect("readable").len(), 5);
 }
+
+#[test]
+fn a_file_of_aborted_ranges_that_the_log_contradicts_is_found() {
+    let verify = |disk: &FaultyDisk| crate::inspect::verify_disk(disk).expect("readable");
+    let run = AbortedRange { producer_id: 1, first_offset: 0, last_offset: 1 };
+    let others = [
+        AbortedRange { producer_id: 2, ..run },
+        AbortedRange { first_offset: 1, ..run },
+        AbortedRange { last_offset: 2, ..run },
+    ];
+    for wrong in std::iter::once(None).chain(others.map(Some)) {
+        let disk = FaultyDisk::new(1);
+        let (mut store, _) = open_tiny(&disk);
+        store.create(id(0), PartitionConfig::default()).expect("new");
+        for epoch in 0..5 {
+            put(&mut store, transactional(1, epoch, 0, "v"));
+            put(&mut store, marker(1, epoch + 1, if epoch == 1 { Ending::Commit } else { Ending::Abort }));
+        }
+        store.close().expect("closes");
+        let sound = verify(&disk);
+        assert_eq!((sound.aborted_ranges, sound.problems), (4, vec![]));
+        let Some(wrong) = wrong else { continue };
+        let path = crate::runs::run_path(id(0), 1);
+        let kind = sunseo_proto::envelope::kind::ABORTED_RUN;
+        let (_, payload) = crate::sealed::read(&disk, &path, kind, 1).expect("readable").expect("there");
+        let mut ranges = crate::transactions::decode_run(payload).expect("decodes");
+        assert_eq!(ranges[0], run);
+        ranges[0] = wrong;
+        let mut payload = Vec::new();
+        ranges.iter().for_each(|range| range.encode(&mut payload));
+        crate::sealed::write(&disk, &path, kind, 1, &payload).expect("written");
+        let problems = verify(&disk).problems;
+        assert!(
+            !problems.is_empty() && problems.iter().all(|p| p.contains(".aborted")),
+            "{wrong:?}: {problems:?}"
+        );
+    }
+}
+
+#[test]
+fn a_dump_names_markers() {
+    let dir = tempfile::tempdir().expect("a place");
+    let disk = crate::RealDisk::new(dir.path()).expect("created");
+    let (mut store, _) = Store::open(Arc::new(disk), tiny(), 1).expect("opens");
+    store.create(id(0), PartitionConfig::default()).expect("new");
+    put(&mut store, plain(&["plain"], 1));
+    for (epoch, ending) in [(0, Ending::Commit), (1, Ending::Abort)] {
+        put(&mut store, transactional(7, epoch, 0, "v"));
+        put(&mut store, marker(7, epoch + 1, ending));
+    }
+    store.close().expect("closes");
+    let mut found = Vec::new();
+    let mut each = |segment: crate::inspect::SegmentDump| {
+        let what = |batch: &crate::inspect::BatchDump| {
+            (batch.transactional, batch.marker, batch.producer_id, batch.producer_epoch)
+        };
+        found.extend(segment.batches.iter().map(what));
+    };
+    crate::inspect::dump(dir.path(), &mut each).expect("readable");
+    let expect = [
+        (false, None, -1, -1),
+        (true, None, 7, 0),
+        (true, Some(Ending::Commit), 7, 1),
+        (true, None, 7, 1),
+        (true, Some(Ending::Abort), 7, 2),
+    ];
+    assert_eq!(found, expect);
+}
