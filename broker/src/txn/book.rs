@@ -1,6 +1,7 @@
 //! All transactional ids of one shard. Pure: what changed becomes records, which the shard stores before it answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use sunseo_proto::PartitionId;
@@ -8,7 +9,7 @@ use sunseo_proto::batch::Ending;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
 use super::record::TransactionRecord;
-use super::state::{Decided, Identity, Now, State, Step, Transaction};
+use super::state::{Change, Decided, Identity, Now, State, Step, Transaction};
 use crate::TransactionConfig;
 
 /// The outcome of a transaction on its way to partitions and groups.
@@ -25,8 +26,8 @@ pub(crate) struct Finish {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     transactions: BTreeMap<Arc<str>, Transaction>,
-    /// Ids that changed since the records were taken.
-    changed: BTreeSet<Arc<str>>,
+    /// Ids that changed since the records were taken, and what of them.
+    changed: BTreeMap<Arc<str>, Change>,
     forgotten: Vec<(Arc<str>, i64)>,
 }
 
@@ -56,7 +57,7 @@ impl Book {
 
     fn decided(&mut self, id: Arc<str>, decided: Decided) -> Step {
         if decided.changed {
-            self.changed.insert(id);
+            self.changed.insert(id, Change::Whole);
         }
         decided.step
     }
@@ -84,7 +85,7 @@ impl Book {
         let (key, transaction): (Arc<str>, _) = (Arc::from(id), Transaction::new(spare, timeout_ms, now));
         let identity = transaction.identity;
         self.transactions.insert(Arc::clone(&key), transaction);
-        self.changed.insert(key);
+        self.changed.insert(key, Change::Whole);
         Ok(Step::Done(identity))
     }
 
@@ -107,8 +108,15 @@ impl Book {
             );
             return Err(Error::new(ErrorCode::TransactionState, message));
         }
-        if transaction.join(asked, partitions, groups, now)? {
-            self.changed.insert(key);
+        let Some(change) = transaction.join(asked, partitions, groups, now)? else { return Ok(()) };
+        match self.changed.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(change);
+            }
+            Entry::Occupied(mut entry) => {
+                let before = entry.insert(Change::Whole);
+                entry.insert(before.and(change));
+            }
         }
         Ok(())
     }
@@ -141,7 +149,7 @@ impl Book {
             return None;
         }
         let identity = Some(transaction.identity).filter(|_| transaction.is_usable());
-        self.changed.insert(key);
+        self.changed.insert(key, Change::Whole);
         identity
     }
 
@@ -150,7 +158,7 @@ impl Book {
         for (id, transaction) in &mut self.transactions {
             if transaction.expire(now) {
                 tracing::info!(transactional_id = %id, timeout_ms = transaction.timeout_ms, "a transaction is aborted by its time-out");
-                self.changed.insert(Arc::clone(id));
+                self.changed.insert(Arc::clone(id), Change::Whole);
             }
         }
     }
@@ -171,9 +179,9 @@ impl Book {
         }
     }
 
-    /// Ids that changed, with their state.
-    pub(crate) fn changed(&self) -> impl Iterator<Item = (&Arc<str>, &Transaction)> {
-        self.changed.iter().filter_map(|id| self.transactions.get_key_value(id))
+    /// Ids that changed, with their state and what of it changed.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = (&Arc<str>, &Transaction, &Change)> {
+        self.changed.iter().filter_map(|(id, change)| Some((id, self.transactions.get(id)?, change)))
     }
 
     pub(crate) fn forgotten(&self) -> impl Iterator<Item = i64> {
@@ -183,7 +191,11 @@ impl Book {
     /// What must be stored before anything is answered.
     pub(crate) fn records(&self) -> Vec<TransactionRecord> {
         let gone = self.forgotten.iter().map(|(id, _)| TransactionRecord::forgotten(id));
-        gone.chain(self.changed().map(|(id, transaction)| TransactionRecord::of(id, transaction))).collect()
+        let changed = self.changed().map(|(id, transaction, change)| match change {
+            Change::Whole => TransactionRecord::of(id, transaction),
+            Change::Joined(members) => TransactionRecord::joined(id, transaction, members),
+        });
+        gone.chain(changed).collect()
     }
 
     /// Everything that counts, as records.

@@ -1,7 +1,10 @@
-//! Transactional ids as they are stored in `__transactions`: each record says how one id is now, or that it is forgotten; the last one
-//! counts. Protocol buffers inside an envelope.
+//! Transactional ids as they are stored in `__transactions`: a record says how one id is now, that it is forgotten, or what became part of
+//! its open transaction since; the last one counts. Protocol buffers inside an envelope.
+//!
+//! What becomes part of a transaction is stored alone: with the whole state each time a transaction over many partitions would store their
+//! square. Version 1 knew only whole states.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,18 +16,35 @@ use sunseo_proto::{PartitionId, TopicId};
 use crate::folded::Fold;
 use crate::metadata::internal_topics::{SystemTopic, TRANSACTIONS};
 
-use super::state::{By, Ended, Identity, State, Transaction};
+use super::state::{By, Ended, Identity, Members, State, Transaction};
 
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
 
 /// One stored fact.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct TransactionRecord {
     #[prost(string, tag = "1")]
     transactional_id: String,
-    /// Absent: forgotten.
     #[prost(message, optional, tag = "2")]
     state: Option<Stored>,
+    /// With neither of the two the id is forgotten.
+    #[prost(message, optional, tag = "3")]
+    joined: Option<StoredJoin>,
+}
+
+/// What became part of a transaction that was open before.
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredJoin {
+    #[prost(int64, tag = "1")]
+    producer_id: i64,
+    #[prost(int32, tag = "2")]
+    epoch: i32,
+    #[prost(message, repeated, tag = "3")]
+    topics: Vec<StoredTopic>,
+    #[prost(string, repeated, tag = "4")]
+    groups: Vec<String>,
+    #[prost(int64, tag = "5")]
+    changed_ms: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -72,11 +92,24 @@ struct StoredEnded {
 impl TransactionRecord {
     pub(crate) fn of(transactional_id: &str, transaction: &Transaction) -> Self {
         let state = Some(Stored::of(transaction));
-        Self { transactional_id: transactional_id.to_owned(), state }
+        Self { transactional_id: transactional_id.to_owned(), state, joined: None }
+    }
+
+    /// What became part of the open transaction, which is stored without it.
+    pub(crate) fn joined(transactional_id: &str, transaction: &Transaction, members: &Members) -> Self {
+        let Identity { producer_id, epoch } = transaction.identity;
+        let joined = StoredJoin {
+            producer_id,
+            epoch: epoch.into(),
+            topics: stored(members.partitions.iter()),
+            groups: members.groups.iter().cloned().collect(),
+            changed_ms: transaction.changed_ms,
+        };
+        Self { transactional_id: transactional_id.to_owned(), state: None, joined: Some(joined) }
     }
 
     pub(crate) fn forgotten(transactional_id: &str) -> Self {
-        Self { transactional_id: transactional_id.to_owned(), state: None }
+        Self { transactional_id: transactional_id.to_owned(), state: None, joined: None }
     }
 }
 
@@ -96,9 +129,24 @@ impl Fold for TransactionRecord {
 
     fn fold(self, into: &mut Self::State) -> Result<(), EnvelopeError> {
         let id: Arc<str> = Arc::from(self.transactional_id);
-        match self.state {
-            Some(stored) => drop(into.insert(id, stored.open()?)),
-            None => drop(into.remove(&id)),
+        match (self.state, self.joined) {
+            (Some(stored), _) => drop(into.insert(id, stored.open()?)),
+            (None, Some(joined)) => joined.fold(into.get_mut(&id))?,
+            (None, None) => drop(into.remove(&id)),
+        }
+        Ok(())
+    }
+}
+
+impl StoredJoin {
+    fn fold(self, into: Option<&mut Transaction>) -> Result<(), EnvelopeError> {
+        let (identity, partitions) = (identity(self.producer_id, self.epoch)?, opened(self.topics)?);
+        // one that came late, after its transaction has ended, is about nothing
+        let open = into.filter(|found| found.state == State::Ongoing && found.identity == identity);
+        if let Some(transaction) = open {
+            transaction.partitions.extend(partitions);
+            transaction.groups.extend(self.groups);
+            transaction.changed_ms = self.changed_ms;
         }
         Ok(())
     }
@@ -131,7 +179,6 @@ impl Stored {
     }
 
     fn open(self) -> Result<Transaction, EnvelopeError> {
-        let unknown = |what: &str| EnvelopeError::Payload(format!("{what} is not known"));
         let ended = self.ended.map(|ended| {
             let by = match ended.by {
                 0 => By::Producer,
@@ -143,18 +190,11 @@ impl Stored {
             let ending = if ended.commit { Ending::Commit } else { Ending::Abort };
             Ok(Ended { identity: identity(ended.producer_id, ended.epoch)?, ending, by })
         });
-        let mut partitions = std::collections::BTreeSet::new();
-        for topic in self.topics {
-            let topic_id =
-                TopicId::from_slice(&topic.topic_id).ok_or_else(|| unknown("a topic's identity"))?;
-            partitions
-                .extend(topic.partitions.into_iter().map(|partition| PartitionId { topic_id, partition }));
-        }
         Ok(Transaction {
             identity: identity(self.producer_id, self.epoch)?,
             state: State::parse(&self.state).ok_or_else(|| unknown(&format!("state {:?}", self.state)))?,
             timeout_ms: self.timeout_ms,
-            partitions,
+            partitions: opened(self.topics)?,
             groups: self.groups.into_iter().collect(),
             ended: ended.transpose()?,
             changed_ms: self.changed_ms,
@@ -162,6 +202,19 @@ impl Stored {
             deadline_ms: 0,
         })
     }
+}
+
+fn unknown(what: &str) -> EnvelopeError {
+    EnvelopeError::Payload(format!("{what} is not known"))
+}
+
+fn opened(topics: Vec<StoredTopic>) -> Result<BTreeSet<PartitionId>, EnvelopeError> {
+    let mut partitions = BTreeSet::new();
+    for topic in topics {
+        let topic_id = TopicId::from_slice(&topic.topic_id).ok_or_else(|| unknown("a topic's identity"))?;
+        partitions.extend(topic.partitions.into_iter().map(|partition| PartitionId { topic_id, partition }));
+    }
+    Ok(partitions)
 }
 
 fn identity(producer_id: i64, epoch: i32) -> Result<Identity, EnvelopeError> {

@@ -11,7 +11,7 @@ use sunseo_proto::PartitionId;
 use sunseo_proto::batch::BatchHeader;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
-use super::state::{Ended, Identity, State, Transaction, refuse};
+use super::state::{Ended, Identity, Members, State, Transaction, refuse};
 
 /// A producer id that belongs to a transactional id.
 #[derive(Debug)]
@@ -76,6 +76,17 @@ impl Registry {
             groups: if is_open { transaction.groups.clone() } else { BTreeSet::new() },
         };
         entries.by_producer.insert(producer_id, entry);
+    }
+
+    /// Permits more of a transaction that is published, now that it is stored.
+    pub(crate) fn permit(&self, of: Identity, members: &Members) {
+        let mut entries = self.write();
+        if let Some(entry) =
+            entries.by_producer.get_mut(&of.producer_id).filter(|entry| entry.epoch == of.epoch)
+        {
+            entry.partitions.extend(&members.partitions);
+            entry.groups.extend(members.groups.iter().cloned());
+        }
     }
 
     pub(crate) fn forget(&self, producer_id: i64) {

@@ -18,7 +18,7 @@ use super::Registry;
 use super::book::{Book, finish_of};
 use super::outcome::{Outcomes, finish};
 use super::record::TransactionRecord;
-use super::state::{Identity, Now};
+use super::state::{Change, Identity, Now};
 use crate::TransactionConfig;
 use crate::folded::{FoldedLog, Reply};
 use crate::internal::SharedInternalLog;
@@ -158,7 +158,7 @@ impl Shard {
         if look {
             self.look(now);
         }
-        self.book.changed().for_each(|(_, transaction)| self.parts.registry.restrict(transaction));
+        self.book.changed().for_each(|(_, transaction, _)| self.parts.registry.restrict(transaction));
         let stored = self.store.append(&self.book.records()).await;
         match &stored {
             Ok(()) => self.stored(),
@@ -197,8 +197,11 @@ impl Shard {
     fn stored(&mut self) {
         self.book.forgotten().for_each(|producer_id| self.parts.registry.forget(producer_id));
         let mut finishes = Vec::new();
-        for (id, transaction) in self.book.changed() {
-            self.parts.registry.publish(id, transaction);
+        for (id, transaction, change) in self.book.changed() {
+            match change {
+                Change::Whole => self.parts.registry.publish(id, transaction),
+                Change::Joined(members) => self.parts.registry.permit(transaction.identity, members),
+            }
             finishes.extend(finish_of(id, transaction));
         }
         self.book.stored();

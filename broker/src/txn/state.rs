@@ -72,6 +72,35 @@ pub(crate) struct Ended {
     pub(crate) by: By,
 }
 
+/// Partitions and groups that are part of a transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    pub(crate) partitions: BTreeSet<PartitionId>,
+    pub(crate) groups: BTreeSet<String>,
+}
+
+/// What changed of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Whole,
+    /// It was open before, and these became part of it.
+    Joined(Members),
+}
+
+impl Change {
+    /// Both, one after the other.
+    pub(crate) fn and(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::Joined(mut members), Self::Joined(more)) => {
+                members.partitions.extend(more.partitions);
+                members.groups.extend(more.groups);
+                Self::Joined(members)
+            }
+            _ => Self::Whole,
+        }
+    }
+}
+
 /// What follows from a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -145,35 +174,37 @@ impl Transaction {
         }
     }
 
-    /// Partitions and groups become part of the transaction, which begins if none is open. Says whether anything changed.
+    /// Partitions and groups become part of the transaction, which begins if none is open. Says what changed, if anything did.
     pub(crate) fn join(
         &mut self,
         asked: Identity,
         partitions: &[PartitionId],
         groups: &[String],
         now: Now,
-    ) -> Result<bool> {
+    ) -> Result<Option<Change>> {
         if asked != self.identity {
             return Err(self.refuse(asked));
         }
-        match self.state {
+        let news = Members {
+            partitions: partitions.iter().filter(|id| !self.partitions.contains(id)).copied().collect(),
+            groups: groups.iter().filter(|group| !self.groups.contains(*group)).cloned().collect(),
+        };
+        let change = match self.state {
             // its holder was not told this epoch yet
             State::Prepare(_) => return Err(busy()),
-            State::Ongoing => {}
+            State::Ongoing if news == Members::default() => return Ok(None),
+            State::Ongoing => Change::Joined(news),
             State::Empty | State::Complete(_) => {
                 (self.state, self.ended) = (State::Ongoing, None);
                 self.begun_ms = now.wall_ms;
                 self.deadline_ms = now.elapsed_ms + i64::from(self.timeout_ms);
+                Change::Whole
             }
-        }
-        let before = self.partitions.len() + self.groups.len();
+        };
         self.partitions.extend(partitions);
         self.groups.extend(groups.iter().cloned());
-        let changed = self.partitions.len() + self.groups.len() > before;
-        if changed {
-            self.changed_ms = now.wall_ms;
-        }
-        Ok(changed)
+        self.changed_ms = now.wall_ms;
+        Ok(Some(change))
     }
 
     /// The producer ends its transaction.

@@ -1,5 +1,5 @@
-//! Producers, partitions and a group under one coordinator whose log is faulty and whose node dies between any two steps; appends and
-//! ends come late and twice, answers get lost. What must hold: every transaction has one outcome, the same in every partition and in
+//! Producers, partitions and a group under one coordinator whose log is faulty and whose node dies between any two steps; partitions join
+//! one by one, appends and ends come late and twice, answers get lost. What must hold: every transaction has one outcome, the same in every partition and in
 //! the group; what its producer was told is that outcome; nothing stays open.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ use crate::txn::outcome::{Marker, Outcomes};
 use crate::txn::{Identity, Registry, Transactions};
 
 const PRODUCERS: usize = 3;
-const PARTITIONS: i32 = 3;
+const PARTITIONS: i32 = 5;
 /// Stands for the group among the partitions.
 const GROUP: i32 = PARTITIONS;
 
@@ -217,7 +217,12 @@ impl Sim {
         let name = format!("p{index}");
         match place {
             GROUP => self.transactions.join(&name, of, vec![], vec!["g".to_owned()]).await,
-            place => self.transactions.join(&name, of, vec![id(place)], vec![]).await,
+            place => {
+                // others with it, of which nothing may come
+                let more = (0..PARTITIONS).filter(|_| self.rng.random_bool(0.2)).map(id);
+                let partitions = std::iter::once(id(place)).chain(more).collect();
+                self.transactions.join(&name, of, partitions, vec![]).await
+            }
         }
     }
 

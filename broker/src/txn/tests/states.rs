@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use sunseo_proto::batch::Ending;
+use sunseo_proto::envelope::{self, kind};
 use sunseo_proto::error::{ErrorCode, Result};
 use sunseo_proto::{PartitionId, TopicId};
 
@@ -10,7 +12,7 @@ use crate::TransactionConfig;
 use crate::folded::Fold as _;
 use crate::txn::book::Book;
 use crate::txn::record::TransactionRecord;
-use crate::txn::state::{By, Decided, EPOCH_LAST, Ended, Identity, Now, State, Step, Transaction};
+use crate::txn::state::{By, Change, Decided, EPOCH_LAST, Ended, Identity, Now, State, Step, Transaction};
 
 const SPARE: i64 = 99;
 const NOW: Now = Now { elapsed_ms: 1_000, wall_ms: 5_000 };
@@ -152,7 +154,7 @@ fn every_state_answers_who_joins() {
     let join = |before: State, asked: Identity| {
         let mut found = in_state(before);
         let result = found.join(asked, &[partition(1)], &[], NOW);
-        (result.map_err(|error| error.code), found.state.as_str())
+        (result.map(|change| change.is_some()).map_err(|error| error.code), found.state.as_str())
     };
     let current = |state| in_state(state).identity;
     for state in State::ALL {
@@ -169,7 +171,7 @@ fn every_state_answers_who_joins() {
     let late = join(State::Complete(Ending::Commit), identity(3));
     assert_eq!(late.0, Err(ErrorCode::TransactionState), "what was sent in the ended one");
     let mut found = in_state(State::Ongoing);
-    assert_eq!(found.join(identity(3), &[partition(0)], &[], NOW), Ok(false), "it is part of it already");
+    assert_eq!(found.join(identity(3), &[partition(0)], &[], NOW), Ok(None), "it is part of it already");
 }
 
 #[test]
@@ -249,4 +251,72 @@ fn a_partition_that_joins_again_is_not_counted_twice() {
     join(&[partition(0), partition(1)]).expect("as many as allowed");
     join(&[partition(1), partition(0)]).expect("the same ones");
     assert_eq!(join(&[partition(2)]).expect_err("one too many").code, ErrorCode::TransactionState);
+}
+
+#[test]
+fn what_joined_an_open_transaction_is_stored_alone() {
+    let count = 400;
+    let config = TransactionConfig::default();
+    let mut book = Book::default();
+    let mut folded = BTreeMap::new();
+    // the bytes of what a turn stores
+    let store = |book: &mut Book, folded: &mut BTreeMap<_, _>| {
+        let records: Vec<_> = book.records().iter().map(TransactionRecord::to_stored).collect();
+        book.stored();
+        for record in &records {
+            let record = TransactionRecord::from_stored(record).expect("decodes");
+            record.fold(folded).expect("fits");
+        }
+        records.iter().map(Bytes::len).sum::<usize>()
+    };
+    let Ok(Step::Done(identity)) = book.init("bills", 60_000, SPARE, NOW, &config) else { panic!("its own") };
+    let mut largest = 0;
+    for n in 0..count {
+        let later = Now { wall_ms: NOW.wall_ms + i64::from(n), ..NOW };
+        book.join("bills", identity, (&[partition(n)], &[]), later, &config).expect("its own");
+        // two in one turn
+        book.join("bills", identity, (&[], &[format!("g{}", n / 2)]), later, &config).expect("its own");
+        largest = store(&mut book, &mut folded).max(largest);
+    }
+    assert!(largest < 200, "{largest} bytes for one partition and one group");
+    let deadline_ms = 0;
+    assert_eq!(folded["bills"], Transaction { deadline_ms, ..book.get("bills").expect("there").clone() });
+    book.join("bills", identity, (&[partition(count)], &[]), NOW, &config).expect("its own");
+    book.end("bills", identity, Ending::Commit, SPARE, NOW).expect("its own");
+    store(&mut book, &mut folded);
+    assert_eq!(folded["bills"], Transaction { deadline_ms, ..book.get("bills").expect("there").clone() });
+    assert_eq!(
+        folded["bills"].partitions.len(),
+        count as usize + 1,
+        "what joined in the turn of the end is marked too"
+    );
+}
+
+#[test]
+fn a_join_that_comes_after_the_end_changes_nothing() {
+    let open = in_state(State::Ongoing);
+    let mut later = open.clone();
+    let Ok(Some(Change::Joined(members))) = later.join(identity(3), &[partition(1)], &[], NOW) else {
+        panic!("it is open")
+    };
+    let late = TransactionRecord::joined("bills", &later, &members);
+    for state in [State::Prepare(Ending::Commit), State::Complete(Ending::Abort), State::Empty] {
+        let mut folded = BTreeMap::from([("bills".into(), in_state(state))]);
+        late.clone().fold(&mut folded).expect("late");
+        assert_eq!(folded["bills"], in_state(state));
+    }
+    let mut folded = BTreeMap::new();
+    late.fold(&mut folded).expect("forgotten meanwhile");
+    assert!(folded.is_empty());
+}
+
+#[test]
+fn records_of_the_first_version_are_read() {
+    let found = in_state(State::Ongoing);
+    let newest = TransactionRecord::of("bills", &found).to_stored();
+    let (_, payload) = envelope::open_as(&newest, kind::TRANSACTION_RECORD, u8::MAX).expect("whole");
+    let first = envelope::seal(kind::TRANSACTION_RECORD, 1, &payload);
+    let mut folded = BTreeMap::new();
+    TransactionRecord::from_stored(&first).and_then(|record| record.fold(&mut folded)).expect("whole");
+    assert_eq!(folded["bills"], Transaction { deadline_ms: 0, ..found });
 }
