@@ -5,6 +5,7 @@ mod compaction;
 mod faults;
 mod folds;
 mod lifecycle;
+mod owed;
 mod produce_fetch;
 mod support;
 mod tiering;

@@ -1,7 +1,7 @@
 //! All transactional ids of one shard. Pure: what changed becomes records, which the shard stores before it answers.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sunseo_proto::PartitionId;
@@ -9,7 +9,7 @@ use sunseo_proto::batch::Ending;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
 use super::record::TransactionRecord;
-use super::state::{Change, Decided, Identity, Now, State, Step, Transaction};
+use super::state::{Change, Decided, Identity, Marker, Now, State, Step, Transaction};
 use crate::TransactionConfig;
 
 /// The outcome of a transaction on its way to partitions and groups.
@@ -142,13 +142,21 @@ impl Book {
         Ok(self.decided(key, decided))
     }
 
-    /// Everything has the outcome; the identity of the next transaction if that is news and may be used.
-    pub(crate) fn complete(&mut self, id: &str, marked: Identity, now: Now) -> Option<Identity> {
+    /// Everything has the outcome but the partitions that failed; the identity of the next transaction if that is news, may be used, and
+    /// none failed.
+    pub(crate) fn complete(
+        &mut self,
+        id: &str,
+        marked: Identity,
+        failed: &BTreeSet<PartitionId>,
+        now: Now,
+    ) -> Option<Identity> {
         let (key, transaction) = self.get_mut(id).ok()?;
-        if !transaction.complete(marked, now) {
+        if !transaction.complete(marked, failed, now) {
             return None;
         }
-        let identity = Some(transaction.identity).filter(|_| transaction.is_usable());
+        let is_told = transaction.identity == marked && failed.is_empty() && transaction.is_usable();
+        let identity = is_told.then_some(transaction.identity);
         self.changed.insert(key, Change::Whole);
         identity
     }
@@ -168,6 +176,7 @@ impl Book {
         let before_ms = now.wall_ms.saturating_sub(config.id_expiry_ms);
         let is_silent = |transaction: &Transaction| {
             matches!(transaction.state, State::Empty | State::Complete(_))
+                && transaction.owed.is_empty()
                 && transaction.changed_ms < before_ms
         };
         let silent = self.transactions.iter().filter(|(_, transaction)| is_silent(transaction));
@@ -220,6 +229,22 @@ pub(crate) fn finish_of(id: &Arc<str>, transaction: &Transaction) -> Option<Fini
         partitions: transaction.partitions.iter().copied().collect(),
         groups: transaction.groups.iter().cloned().collect(),
     })
+}
+
+/// What partitions that failed are owed of earlier transactions.
+pub(crate) fn owed_of(id: &Arc<str>, transaction: &Transaction) -> Vec<Finish> {
+    let mut by_end: BTreeMap<Identity, Finish> = BTreeMap::new();
+    for (partition, Marker { identity, ending }) in &transaction.owed {
+        let finish = by_end.entry(*identity).or_insert_with(|| Finish {
+            transactional_id: Arc::clone(id),
+            identity: *identity,
+            ending: *ending,
+            partitions: Vec::new(),
+            groups: Vec::new(),
+        });
+        finish.partitions.push(*partition);
+    }
+    by_end.into_values().collect()
 }
 
 pub(crate) fn unknown(id: &str) -> Error {

@@ -15,7 +15,8 @@
 //! - Every transaction has its own producer epoch; markers carry the next one. A request about an earlier transaction can therefore
 //!   never touch a later one.
 //! - A new instance gets its epoch only when the transaction of the former one has ended everywhere.
-//! - What is prepared is finished, also after a restart. A partition that is gone is finished.
+//! - What is prepared is finished, also after a restart. A partition that is gone is finished. One that failed is owed its marker until the
+//!   next start, and takes no other transaction of that producer before.
 
 pub(crate) mod book;
 pub(crate) mod coordinator;

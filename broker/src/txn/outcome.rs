@@ -1,17 +1,19 @@
 //! How the outcome of a transaction reaches the partitions and groups that are part of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sunseo_proto::PartitionId;
-use sunseo_proto::batch::{self, Ending, end_marker};
+use sunseo_proto::batch::{self, end_marker};
 use sunseo_proto::clock::Clock;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 
 use super::book::Finish;
 use super::state::Identity;
+pub(crate) use super::state::Marker;
 use crate::api::check::CheckedBatch;
 use crate::coordinator::Coordinator;
 use crate::log_thread::LogThread;
@@ -21,13 +23,6 @@ use crate::partition::Append;
 /// First and longest wait before what did not get its outcome is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
-
-/// What is written: whose transaction ended and how. The epoch is the one after the transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Marker {
-    pub(crate) identity: Identity,
-    pub(crate) ending: Ending,
-}
 
 /// Partitions and groups, wherever they are. Every call may be repeated.
 #[async_trait]
@@ -39,11 +34,11 @@ pub(crate) trait Outcomes: Debug + Send + Sync + 'static {
     async fn settle(&self, group: &str, marker: Marker) -> Result<()>;
 }
 
-/// Brings an outcome to everyone; returns when all have it.
-pub(crate) async fn finish(outcomes: Arc<dyn Outcomes>, work: Finish) {
+/// Brings an outcome to everyone; returns when all have it, with the partitions that failed: those take nothing before a restart.
+pub(crate) async fn finish(outcomes: Arc<dyn Outcomes>, work: Finish) -> BTreeSet<PartitionId> {
     let Finish { transactional_id, identity, ending, mut partitions, mut groups } = work;
     let marker = Marker { identity, ending };
-    let mut wait = RETRY_FIRST;
+    let (mut wait, mut failed) = (RETRY_FIRST, BTreeSet::new());
     loop {
         let mut trouble = None;
         let mut keep = |result: &Result<()>| {
@@ -55,10 +50,17 @@ pub(crate) async fn finish(outcomes: Arc<dyn Outcomes>, work: Finish) {
         let settled = futures::future::join_all(groups.iter().map(|group| outcomes.settle(group, marker)));
         let (marked, settled) = tokio::join!(outcomes.mark(&partitions, marker), settled);
         let mut results = marked.iter();
-        partitions.retain(|_| results.next().is_some_and(&mut keep));
+        partitions.retain(|id| match results.next() {
+            Some(Err(error)) if error.code == ErrorCode::PartitionFailed => {
+                tracing::error!(%transactional_id, partition = %id, %error, "a partition failed before it took the end of a transaction");
+                failed.insert(*id);
+                false
+            }
+            result => result.is_some_and(&mut keep),
+        });
         let mut results = settled.iter();
         groups.retain(|_| results.next().is_some_and(&mut keep));
-        let Some(error) = trouble else { return };
+        let Some(error) = trouble else { return failed };
         tracing::warn!(
             %transactional_id, %error, partitions = partitions.len(), groups = groups.len(),
             "the end of a transaction has not reached everyone, trying again"

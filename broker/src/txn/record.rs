@@ -16,7 +16,7 @@ use sunseo_proto::{PartitionId, TopicId};
 use crate::folded::Fold;
 use crate::metadata::internal_topics::{SystemTopic, TRANSACTIONS};
 
-use super::state::{By, Ended, Identity, Members, State, Transaction};
+use super::state::{By, Ended, Identity, Marker, Members, State, Transaction};
 
 const RECORD_VERSION: u8 = 2;
 
@@ -67,6 +67,22 @@ struct Stored {
     changed_ms: i64,
     #[prost(int64, tag = "9")]
     begun_ms: i64,
+    #[prost(message, repeated, tag = "10")]
+    owed: Vec<StoredOwed>,
+}
+
+/// Partitions that failed before they took the end of a transaction.
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredOwed {
+    #[prost(message, repeated, tag = "1")]
+    topics: Vec<StoredTopic>,
+    /// Of the marker.
+    #[prost(int64, tag = "2")]
+    producer_id: i64,
+    #[prost(int32, tag = "3")]
+    epoch: i32,
+    #[prost(bool, tag = "4")]
+    commit: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -152,6 +168,14 @@ impl StoredJoin {
     }
 }
 
+impl StoredOwed {
+    fn of(id: PartitionId, marker: Marker) -> Self {
+        let Identity { producer_id, epoch } = marker.identity;
+        let topics = stored(std::iter::once(&id));
+        Self { topics, producer_id, epoch: epoch.into(), commit: marker.ending == Ending::Commit }
+    }
+}
+
 impl Stored {
     fn of(transaction: &Transaction) -> Self {
         let ended = transaction.ended.map(|ended| StoredEnded {
@@ -175,6 +199,7 @@ impl Stored {
             ended,
             changed_ms: transaction.changed_ms,
             begun_ms: transaction.begun_ms,
+            owed: transaction.owed.iter().map(|(id, marker)| StoredOwed::of(*id, *marker)).collect(),
         }
     }
 
@@ -190,6 +215,12 @@ impl Stored {
             let ending = if ended.commit { Ending::Commit } else { Ending::Abort };
             Ok(Ended { identity: identity(ended.producer_id, ended.epoch)?, ending, by })
         });
+        let mut owed = BTreeMap::new();
+        for found in self.owed {
+            let ending = if found.commit { Ending::Commit } else { Ending::Abort };
+            let marker = Marker { identity: identity(found.producer_id, found.epoch)?, ending };
+            owed.extend(opened(found.topics)?.into_iter().map(|id| (id, marker)));
+        }
         Ok(Transaction {
             identity: identity(self.producer_id, self.epoch)?,
             state: State::parse(&self.state).ok_or_else(|| unknown(&format!("state {:?}", self.state)))?,
@@ -197,6 +228,7 @@ impl Stored {
             partitions: opened(self.topics)?,
             groups: self.groups.into_iter().collect(),
             ended: ended.transpose()?,
+            owed,
             changed_ms: self.changed_ms,
             begun_ms: self.begun_ms,
             deadline_ms: 0,

@@ -4,7 +4,7 @@
 //! give permissions, answer, and begin to finish what was prepared. When the append fails the memory may be ahead of what is stored,
 //! so it is thrown away and folded anew before anything else is done.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Registry;
-use super::book::{Book, finish_of};
+use super::book::{Book, finish_of, owed_of};
 use super::outcome::{Outcomes, finish};
 use super::record::TransactionRecord;
 use super::state::{Change, Identity, Now};
@@ -64,6 +64,14 @@ pub(crate) struct Parts {
     pub(crate) stop: CancellationToken,
 }
 
+/// An ended transaction that everyone was told of, but the partitions that failed.
+#[derive(Debug)]
+struct Finished {
+    id: Arc<str>,
+    marked: Identity,
+    failed: BTreeSet<PartitionId>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Shard {
     parts: Parts,
@@ -74,8 +82,8 @@ pub(crate) struct Shard {
     waiters: HashMap<String, Vec<Waiter>>,
     /// Ended transactions whose outcome is on its way.
     finishing: HashSet<(Arc<str>, Identity)>,
-    finished: mpsc::UnboundedSender<(Arc<str>, Identity)>,
-    finishes: mpsc::UnboundedReceiver<(Arc<str>, Identity)>,
+    finished: mpsc::UnboundedSender<Finished>,
+    finishes: mpsc::UnboundedReceiver<Finished>,
 }
 
 impl Shard {
@@ -139,7 +147,7 @@ impl Shard {
         }
     }
 
-    async fn turn(&mut self, batch: Vec<Job>, done: Vec<(Arc<str>, Identity)>, look: bool) {
+    async fn turn(&mut self, batch: Vec<Job>, done: Vec<Finished>, look: bool) {
         if let Err(error) = self.reload_when_unsure().await {
             for job in batch {
                 job(Err(error.clone()))(Ok(()));
@@ -149,8 +157,8 @@ impl Shard {
             return;
         }
         let now = self.now();
-        for (id, identity) in done {
-            self.complete(&id, identity, now);
+        for finished in done {
+            self.complete(&finished, now);
         }
         let Self { book, parts, waiters, .. } = self;
         let mut turn = Turn { book, config: &parts.config, now, waiters };
@@ -173,10 +181,11 @@ impl Shard {
         self.store.tidy(self.parts.config.snapshot_records, || book.snapshot()).await;
     }
 
-    fn complete(&mut self, id: &Arc<str>, identity: Identity, now: Now) {
-        self.finishing.remove(&(Arc::clone(id), identity));
-        let next = self.book.complete(id, identity, now);
-        // the outcome is durable everywhere: whether this note of it is, changes nothing for those who wait
+    fn complete(&mut self, finished: &Finished, now: Now) {
+        let Finished { id, marked, failed } = finished;
+        self.finishing.remove(&(Arc::clone(id), *marked));
+        let next = self.book.complete(id, *marked, failed, now);
+        // the outcome is durable everywhere: whether this note of it is, changes nothing for those who wait; the others ask again
         for waiter in self.waiters.remove(&**id).unwrap_or_default() {
             if let Some(next) = next {
                 // who asked may be gone
@@ -208,10 +217,11 @@ impl Shard {
         finishes.into_iter().for_each(|work| self.begin_to_finish(work));
     }
 
-    /// Goes on with what was prepared before a restart, or before an append failed.
+    /// Goes on with what was prepared before a restart, or before an append failed, and with what partitions that failed are owed.
     fn finish_all(&mut self) {
-        let prepared: Vec<_> =
-            self.book.all().filter_map(|(id, transaction)| finish_of(id, transaction)).collect();
+        let prepared = self.book.all().filter_map(|(id, transaction)| finish_of(id, transaction));
+        let owed = self.book.all().flat_map(|(id, transaction)| owed_of(id, transaction));
+        let prepared: Vec<_> = prepared.chain(owed).collect();
         prepared.into_iter().for_each(|work| self.begin_to_finish(work));
     }
 
@@ -225,9 +235,10 @@ impl Shard {
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = finish(outcomes, work) => {
+                failed = finish(outcomes, work) => {
+                    let (id, marked) = key;
                     // the shard has ended: the next start finishes it once more
-                    let _ = finished.send(key);
+                    let _ = finished.send(Finished { id, marked, failed });
                 }
             }
         });

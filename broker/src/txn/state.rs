@@ -3,7 +3,7 @@
 //! `identity` is what the producer holds (empty, ongoing, complete) or will hold (prepare): every end raises its epoch, so that markers
 //! and answers carry the same number and nothing of the ended transaction can follow it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sunseo_proto::PartitionId;
 use sunseo_proto::batch::Ending;
@@ -51,6 +51,13 @@ impl State {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
+}
+
+/// The end of a transaction as partitions and groups are told it. The epoch is the one after the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marker {
+    pub(crate) identity: Identity,
+    pub(crate) ending: Ending,
 }
 
 /// Who ended a transaction.
@@ -125,6 +132,8 @@ pub(crate) struct Transaction {
     pub(crate) partitions: BTreeSet<PartitionId>,
     pub(crate) groups: BTreeSet<String>,
     pub(crate) ended: Option<Ended>,
+    /// Ends that partitions did not take because they failed; they get them after the restart that their disk needs.
+    pub(crate) owed: BTreeMap<PartitionId, Marker>,
     /// Wall clock of the last change; ids that are silent for long are forgotten.
     pub(crate) changed_ms: i64,
     /// Wall clock of its begin, for people.
@@ -150,6 +159,7 @@ impl Transaction {
             partitions: BTreeSet::new(),
             groups: BTreeSet::new(),
             ended: None,
+            owed: BTreeMap::new(),
             changed_ms: now.wall_ms,
             begun_ms: 0,
             deadline_ms: 0,
@@ -184,6 +194,12 @@ impl Transaction {
     ) -> Result<Option<Change>> {
         if asked != self.identity {
             return Err(self.refuse(asked));
+        }
+        if let Some(id) = partitions.iter().find(|id| self.owed.contains_key(id)) {
+            let message = format!(
+                "partition {id} failed before it took the end of an earlier transaction of this producer: try again when it is back"
+            );
+            return Err(Error::new(ErrorCode::ConcurrentTransactions, message));
         }
         let news = Members {
             partitions: partitions.iter().filter(|id| !self.partitions.contains(id)).copied().collect(),
@@ -220,11 +236,27 @@ impl Transaction {
                 if matches!(self.state, State::Prepare(_)) {
                     return Ok(Decided { step: Step::Wait, changed: false });
                 }
+                self.check_taken(ended)?;
                 let changed = self.renew(spare, now);
                 Ok(Decided { step: Step::Done(self.identity), changed })
             }
             _ => Err(self.refuse(asked)),
         }
+    }
+
+    /// An error when a partition has not taken the end of a transaction that is over.
+    fn check_taken(&self, ended: Ended) -> Result<()> {
+        let Identity { producer_id, epoch } = ended.identity;
+        let marked = Identity { producer_id, epoch: epoch + 1 };
+        let Some((id, marker)) = self.owed.iter().find(|(_, marker)| marker.identity == marked) else {
+            return Ok(());
+        };
+        let message = format!(
+            "the transaction is {} for good, but partition {id} failed and shows it only when its disk is mended and the node restarted: \
+             take an identity with InitProducer and begin the next one",
+            name_of(marker.ending)
+        );
+        Err(Error::new(ErrorCode::PartitionFailed, message))
     }
 
     fn end_current(&mut self, ending: Ending, spare: i64, now: Now) -> Result<Decided> {
@@ -284,12 +316,16 @@ impl Transaction {
         (self.state, self.changed_ms) = (State::Prepare(ending), now.wall_ms);
     }
 
-    /// Every partition and group has the outcome. Says whether that was news.
-    pub(crate) fn complete(&mut self, marked: Identity, now: Now) -> bool {
-        let State::Prepare(ending) = self.state else { return false };
+    /// Every partition and group has the outcome but those that failed, which are owed it. Says whether anything changed.
+    pub(crate) fn complete(&mut self, marked: Identity, failed: &BTreeSet<PartitionId>, now: Now) -> bool {
+        let owed_before = self.owed.len();
+        self.owed.retain(|id, marker| marker.identity != marked || failed.contains(id));
+        let is_paid = self.owed.len() < owed_before;
+        let State::Prepare(ending) = self.state else { return is_paid };
         if self.identity != marked {
-            return false;
+            return is_paid;
         }
+        self.owed.extend(failed.iter().map(|id| (*id, Marker { identity: marked, ending })));
         self.partitions.clear();
         self.groups.clear();
         (self.state, self.changed_ms) = (State::Complete(ending), now.wall_ms);
@@ -337,10 +373,7 @@ pub(crate) fn refuse(current: Identity, ended: Option<Ended>, asked: Identity) -
             Error::new(ErrorCode::TransactionAborted, message)
         }
         Some(Ended { identity, ending, by: By::Producer }) if identity == asked => {
-            let how = match ending {
-                Ending::Commit => "committed",
-                Ending::Abort => "aborted",
-            };
+            let how = name_of(ending);
             let message =
                 format!("the transaction of epoch {} was {how} already: begin the next one", asked.epoch);
             Error::new(ErrorCode::TransactionState, message)
@@ -359,6 +392,13 @@ pub(crate) fn refuse(current: Identity, ended: Option<Ended>, asked: Identity) -
             );
             Error::new(ErrorCode::ProducerFenced, message)
         }
+    }
+}
+
+fn name_of(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Commit => "committed",
+        Ending::Abort => "aborted",
     }
 }
 

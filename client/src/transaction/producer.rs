@@ -146,8 +146,9 @@ impl TransactionalProducer {
     /// Waits for every record and commits: when it returns, readers of committed records can see all of it.
     ///
     /// # Errors
-    /// What a record or [`send_offsets`](Self::send_offsets) failed with, and `TRANSACTION_ABORTED` when the broker has aborted it: then [`abort`](Self::abort) and go on. An
-    /// error to be retried leaves the outcome open: commit again. See [`Remedy`].
+    /// What a record or [`send_offsets`](Self::send_offsets) failed with, and `TRANSACTION_ABORTED` when the broker has aborted it: then
+    /// [`abort`](Self::abort) and go on. `PARTITION_FAILED` when it is committed and a partition shows it only after its disk is mended:
+    /// begin the next one. An error to be retried leaves the outcome open: commit again. See [`Remedy`].
     pub async fn commit(&mut self) -> Result<()> {
         self.check_open()?;
         self.producer.flush().await?;
@@ -211,8 +212,8 @@ impl TransactionalProducer {
                 self.phase = Phase::Fenced(error.clone());
                 Err(error)
             }
-            // it ended the other way: this one is over, the next needs an identity
-            Err(error) if error.code == ErrorCode::TransactionState => {
+            // it ended the other way, or a partition that failed does not show how: this one is over, the next needs an identity
+            Err(error) if matches!(error.code, ErrorCode::TransactionState | ErrorCode::PartitionFailed) => {
                 self.identity = identify(&self.transport, &self.transactional_id, &self.config).await?;
                 self.phase = Phase::Ready;
                 Err(error)

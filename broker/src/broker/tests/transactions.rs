@@ -14,7 +14,7 @@ use crate::{Broker, BrokerHandle};
 
 /// One instance of a transactional producer.
 #[derive(Clone, Debug)]
-struct Producer {
+pub(super) struct Producer {
     id: String,
     producer_id: i64,
     epoch: i32,
@@ -23,7 +23,7 @@ struct Producer {
 }
 
 impl Producer {
-    async fn init(handle: &BrokerHandle, id: &str) -> Self {
+    pub(super) async fn init(handle: &BrokerHandle, id: &str) -> Self {
         Self::init_with(handle, id, 0).await
     }
 
@@ -50,7 +50,12 @@ impl Producer {
         }
     }
 
-    async fn send(&mut self, handle: &BrokerHandle, partition: i32, values: &[&str]) -> Result<i64> {
+    pub(super) async fn send(
+        &mut self,
+        handle: &BrokerHandle,
+        partition: i32,
+        values: &[&str],
+    ) -> Result<i64> {
         let request = self.request("orders", partition, values);
         let result = handle.produce(request).await?.results.pop().unwrap();
         match result.error {
@@ -71,7 +76,7 @@ impl Producer {
         }
     }
 
-    async fn end(&mut self, handle: &BrokerHandle, commit: bool) -> Result<()> {
+    pub(super) async fn end(&mut self, handle: &BrokerHandle, commit: bool) -> Result<()> {
         let told = handle.end_transaction(self.end_request(commit)).await?;
         (self.producer_id, self.epoch, self.sequences) = (told.producer_id, told.producer_epoch, [0; 2]);
         Ok(())
@@ -88,7 +93,7 @@ fn committed(partition: i32, from: i64, max_wait_ms: u32) -> v1::FetchRequest {
 }
 
 /// What a client of committed records sees of a partition, with the filter that clients apply.
-async fn read_committed(handle: &BrokerHandle, partition: i32) -> Vec<String> {
+pub(super) async fn read_committed(handle: &BrokerHandle, partition: i32) -> Vec<String> {
     let (mut from, mut values) = (0, Vec::new());
     loop {
         let result = handle.fetch(committed(partition, from, 0)).await.unwrap().results.pop().unwrap();
@@ -131,7 +136,7 @@ async fn read_plain(handle: &BrokerHandle, partition: i32) -> Vec<String> {
     }
 }
 
-async fn started(seed: u64) -> (World, Broker, BrokerHandle) {
+pub(super) async fn started(seed: u64) -> (World, Broker, BrokerHandle) {
     let world = World::new(seed);
     let broker = world.start().await;
     let handle = broker.handle();

@@ -1,6 +1,6 @@
 //! Each state and each request, with what becomes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use sunseo_proto::batch::Ending;
@@ -12,7 +12,9 @@ use crate::TransactionConfig;
 use crate::folded::Fold as _;
 use crate::txn::book::Book;
 use crate::txn::record::TransactionRecord;
-use crate::txn::state::{By, Change, Decided, EPOCH_LAST, Ended, Identity, Now, State, Step, Transaction};
+use crate::txn::state::{
+    By, Change, Decided, EPOCH_LAST, Ended, Identity, Marker, Now, State, Step, Transaction,
+};
 
 const SPARE: i64 = 99;
 const NOW: Now = Now { elapsed_ms: 1_000, wall_ms: 5_000 };
@@ -37,7 +39,7 @@ fn in_state(state: State) -> Transaction {
         found.end(identity(3), ending, SPARE, NOW).expect("its own");
     }
     if let State::Complete(_) = state {
-        assert!(found.complete(identity(4), NOW));
+        assert!(found.complete(identity(4), &BTreeSet::new(), NOW));
     }
     assert_eq!(found.state, state);
     found
@@ -184,8 +186,8 @@ fn a_time_out_tells_its_producer_and_lets_it_go_on() {
     assert_eq!(commit.map_err(|error| error.code), Err(ErrorCode::TransactionAborted));
     let abort = Decided { step: Step::Wait, changed: false };
     assert_eq!(found.end(identity(3), Ending::Abort, SPARE, NOW), Ok(abort));
-    assert!(!found.complete(identity(3), NOW), "of another transaction");
-    assert!(found.complete(identity(4), NOW));
+    assert!(!found.complete(identity(3), &BTreeSet::new(), NOW), "of another transaction");
+    assert!(found.complete(identity(4), &BTreeSet::new(), NOW));
     let told = found.end(identity(3), Ending::Abort, SPARE, NOW).expect("its own");
     assert_eq!(told.step, Step::Done(identity(4)));
 }
@@ -198,7 +200,7 @@ fn what_a_successor_ended_is_never_told_to_the_former_instance() {
         let zombie = found.end(identity(3), ending, SPARE, NOW);
         assert_eq!(zombie.map_err(|error| error.code), Err(ErrorCode::ProducerFenced));
     }
-    assert!(found.complete(identity(4), NOW));
+    assert!(found.complete(identity(4), &BTreeSet::new(), NOW));
     let told = found.init(60_000, SPARE, NOW);
     assert_eq!(told.step, Step::Done(identity(5)));
     let zombie = found.end(identity(3), Ending::Abort, SPARE, NOW);
@@ -211,7 +213,7 @@ fn epochs_that_are_used_up_give_a_new_producer_id() {
     found.identity.epoch = EPOCH_LAST;
     found.join(identity(EPOCH_LAST), &[partition(0)], &[], NOW).expect("its own");
     found.end(identity(EPOCH_LAST), Ending::Commit, SPARE, NOW).expect("its own");
-    assert!(found.complete(identity(EPOCH_LAST + 1), NOW) && !found.is_usable());
+    assert!(found.complete(identity(EPOCH_LAST + 1), &BTreeSet::new(), NOW) && !found.is_usable());
     let fresh = Identity { producer_id: SPARE, epoch: 0 };
     let told = found.end(identity(EPOCH_LAST), Ending::Commit, SPARE, NOW).expect("a repeat");
     assert_eq!((told.step, told.changed), (Step::Done(fresh), true));
@@ -221,7 +223,7 @@ fn epochs_that_are_used_up_give_a_new_producer_id() {
     fenced.identity.epoch = EPOCH_LAST;
     fenced.join(identity(EPOCH_LAST), &[partition(0)], &[], NOW).expect("its own");
     fenced.init(60_000, SPARE, NOW);
-    assert!(fenced.complete(identity(EPOCH_LAST + 1), NOW));
+    assert!(fenced.complete(identity(EPOCH_LAST + 1), &BTreeSet::new(), NOW));
     assert_eq!(fenced.init(60_000, SPARE, NOW).step, Step::Done(fresh));
 }
 
@@ -231,6 +233,9 @@ fn what_is_stored_is_folded_back() {
     for state in State::ALL {
         let mut found = in_state(state);
         found.ended = found.ended.map(|ended| Ended { by: By::Operator, ..ended });
+        for (n, ending) in [(7, Ending::Commit), (8, Ending::Abort)] {
+            found.owed.insert(partition(n), Marker { identity: identity(2), ending });
+        }
         let record = TransactionRecord::of("bills", &found).to_stored();
         TransactionRecord::from_stored(&record).and_then(|record| record.fold(&mut folded)).expect("whole");
         // time-outs begin anew
@@ -319,4 +324,28 @@ fn records_of_the_first_version_are_read() {
     let mut folded = BTreeMap::new();
     TransactionRecord::from_stored(&first).and_then(|record| record.fold(&mut folded)).expect("whole");
     assert_eq!(folded["bills"], Transaction { deadline_ms: 0, ..found });
+}
+
+#[test]
+fn a_partition_that_failed_is_owed_the_end_and_holds_up_nobody_else() {
+    let failed = BTreeSet::from([partition(1)]);
+    let mut found = in_state(State::Ongoing);
+    found.join(identity(3), &[partition(1)], &[], NOW).expect("its own");
+    found.end(identity(3), Ending::Commit, SPARE, NOW).expect("its own");
+    assert!(found.complete(identity(4), &failed, NOW));
+    assert_eq!(found.state, State::Complete(Ending::Commit));
+    let told =
+        |found: &mut Transaction| found.end(identity(3), Ending::Commit, SPARE, NOW).map_err(|e| e.code);
+    assert_eq!(told(&mut found), Err(ErrorCode::PartitionFailed), "not all of it can be read");
+    let code = |found: &mut Transaction, id| found.join(identity(4), &[id], &[], NOW).map_err(|e| e.code);
+    assert_eq!(code(&mut found, partition(1)), Err(ErrorCode::ConcurrentTransactions));
+    let mut next = found.clone();
+    assert!(code(&mut next, partition(0)).is_ok(), "the next transaction begins elsewhere");
+    next.end(identity(4), Ending::Abort, SPARE, NOW).expect("its own");
+    assert!(next.complete(identity(5), &BTreeSet::new(), NOW));
+    assert_eq!(next.owed, found.owed, "the end of another transaction pays nothing");
+    assert!(!found.complete(identity(4), &failed, NOW), "it is not back");
+    assert!(found.complete(identity(4), &BTreeSet::new(), NOW) && found.owed.is_empty());
+    let step = Step::Done(identity(4));
+    assert_eq!(told(&mut found), Ok(Decided { step, changed: false }), "now it can");
 }
