@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sunseo_proto::TopicId;
 
 use super::TopicPartition;
+use super::membership::JOIN_EPOCH;
 
 /// A partition that a member was told to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,12 @@ impl Member {
     /// Gives it an epoch; the one before stays within reach.
     pub(crate) fn advance(&mut self, epoch: i32) {
         self.previous_epoch = std::mem::replace(&mut self.epoch, epoch);
+    }
+
+    /// Gives it an epoch and everything it holds anew. No epoch before is understood any more: who still works in one must let go first.
+    pub(crate) fn renew(&mut self, epoch: i32) {
+        (self.previous_epoch, self.epoch) = (JOIN_EPOCH, epoch);
+        self.grants.values_mut().for_each(|grant| grant.since = epoch);
     }
 
     pub(crate) fn is_settled(&self) -> bool {

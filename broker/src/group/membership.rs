@@ -116,7 +116,11 @@ impl Group {
 
     fn join(&mut self, beat: &Heartbeat, facts: Facts<'_>) -> Result<()> {
         let assignor = self.check_join(beat, facts.config)?;
-        if self.members.contains_key(&beat.member_id) {
+        if let Some(known) = self.members.get_mut(&beat.member_id) {
+            // it keeps its place, but what it sent before it joined again is about an earlier time of holding it
+            self.last_member_epoch += 1;
+            known.renew(self.last_member_epoch);
+            self.unsaved = true;
             return Ok(());
         }
         let former = self.static_member(&beat.instance_id);

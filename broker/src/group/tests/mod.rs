@@ -119,6 +119,19 @@ fn a_lost_answer_is_given_again() {
 }
 
 #[test]
+fn a_member_that_joins_again_under_its_id_keeps_its_place_and_not_its_commits() {
+    let mut scene = Scene::new(1);
+    let (first, _) = scene.beat("a", 0, &[]);
+    let (again, held) = scene.beat("a", 0, &[]);
+    assert_eq!(held, [0]);
+    let partition = TopicPartition::new("orders", 0);
+    let owns = |epoch| scene.group.check_owner("a", epoch, &partition, TOPIC).map_err(|e| e.code);
+    // it has read the committed offset again since then
+    assert_eq!(owns(first), Err(ErrorCode::FencedMember));
+    assert_eq!(owns(again), Ok(()));
+}
+
+#[test]
 fn a_session_that_ended_frees_its_partitions() {
     let mut scene = Scene::new(2);
     let (a, _) = scene.beat("a", 0, &[]);
