@@ -9,6 +9,7 @@ mod bench;
 mod cli;
 mod clients;
 mod demo;
+mod groups;
 mod harness;
 mod http;
 mod kills;
