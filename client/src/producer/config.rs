@@ -29,7 +29,8 @@ pub const MAX_BATCH_BYTES: usize = 32 << 20;
 pub struct ProducerConfig {
     /// Applied to each batch; none by default.
     pub compression: Compression,
-    /// Milliseconds that a batch waits for more records; 0 sends as soon as the producer's task is free.
+    /// Milliseconds that a batch waits for more records; 0 sends as soon as the producer's task is free. While two requests have no answer
+    /// a batch that is not full waits on for one of them.
     pub linger_ms: u64,
     /// Uncompressed bytes at which a batch is closed; a larger record travels alone.
     pub batch_bytes: usize,
