@@ -29,6 +29,13 @@ pub(crate) fn when_stored<T: Send + 'static>(reply: oneshot::Sender<Result<T>>, 
     })
 }
 
+/// What those are told whose request the log of the folds did not take, or could not say anything to. `PARTITION_FAILED` would name a
+/// partition that they asked about, and be final: of this request nothing is known but that it may be repeated.
+pub(crate) fn not_stored(what: &str, error: Error) -> Error {
+    let code = if error.code == ErrorCode::PartitionFailed { ErrorCode::Unavailable } else { error.code };
+    Error { message: format!("the {what}'s change was not stored: {}", error.message), code, ..error }
+}
+
 /// A fact that is stored, and what all of them come to.
 pub(crate) trait Fold: Sized {
     const TOPIC: SystemTopic;

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sunseo_proto::PartitionId;
-use sunseo_proto::error::{Error, Result};
+use sunseo_proto::error::Result;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::turn::{Turn, TurnFacts};
 use super::{CoordinatorConfig, HighWatermarks};
-use crate::folded::{FoldedLog, Reply};
+use crate::folded::{FoldedLog, Reply, not_stored};
 use crate::group::Group;
 use crate::group::record::GroupRecord;
 use crate::internal::SharedInternalLog;
@@ -126,6 +126,7 @@ impl Shard {
     /// `look` until when everything was heard: sessions that were over by then end.
     async fn turn(&mut self, batch: Vec<Job>, look: Option<Instant>) {
         if let Err(error) = self.reload_when_unsure().await {
+            let error = not_stored("group", error);
             for job in batch {
                 (job.work)(Err(error.clone()))(Ok(()));
             }
@@ -152,7 +153,7 @@ impl Shard {
             tracing::warn!(%error, partition = %self.store.id(), "changes of consumer groups were not stored, reading back");
         }
         for reply in replies {
-            reply(stored.clone().map_err(not_stored));
+            reply(stored.clone().map_err(|error| not_stored("group", error)));
         }
         let groups = &self.groups;
         self.store.tidy(self.world.config.groups.snapshot_records, || GroupRecord::snapshot(groups)).await;
@@ -170,8 +171,4 @@ impl Shard {
 
 fn elapsed_ms(since: Instant) -> i64 {
     i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
-}
-
-fn not_stored(error: Error) -> Error {
-    Error { message: format!("the group's change was not stored: {}", error.message), ..error }
 }

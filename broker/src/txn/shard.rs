@@ -2,14 +2,15 @@
 //!
 //! One turn: take what is waiting, work it off on the book in memory, take back permissions, append the records of all of it at once,
 //! give permissions, answer, and begin to finish what was prepared. When the append fails the memory may be ahead of what is stored,
-//! so it is thrown away and folded anew before anything else is done.
+//! so it is thrown away and folded anew before anything else is done; what was prepared is gone on with at the next look. So a log that
+//! refuses is asked a few times a second, however much waits for it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sunseo_proto::clock::Clock;
-use sunseo_proto::error::{Error, Result};
+use sunseo_proto::error::Result;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use super::outcome::{Outcomes, finish};
 use super::record::TransactionRecord;
 use super::state::{Change, Identity, Now};
 use crate::TransactionConfig;
-use crate::folded::{FoldedLog, Reply};
+use crate::folded::{FoldedLog, Reply, not_stored};
 use crate::internal::SharedInternalLog;
 use sunseo_proto::PartitionId;
 
@@ -84,6 +85,8 @@ pub(crate) struct Shard {
     finishing: HashSet<(Arc<str>, Identity)>,
     finished: mpsc::UnboundedSender<Finished>,
     finishes: mpsc::UnboundedReceiver<Finished>,
+    /// The book was read back: the next look goes on with what was prepared.
+    resume: bool,
 }
 
 impl Shard {
@@ -103,6 +106,7 @@ impl Shard {
             finishing: HashSet::new(),
             finished,
             finishes,
+            resume: false,
         };
         shard.book = Book::open(transactions, shard.now());
         shard.publish_all();
@@ -149,11 +153,14 @@ impl Shard {
 
     async fn turn(&mut self, batch: Vec<Job>, done: Vec<Finished>, look: bool) {
         if let Err(error) = self.reload_when_unsure().await {
+            let error = not_stored("transaction", error);
             for job in batch {
                 job(Err(error.clone()))(Ok(()));
             }
-            // the outcome is where it belongs; that it is, is noted when the log can be read
-            done.into_iter().for_each(|finished| drop(self.finished.send(finished)));
+            // the outcome is where it belongs; that it is, is found once more when the log can be read
+            for Finished { id, marked, .. } in done {
+                self.finishing.remove(&(id, marked));
+            }
             return;
         }
         let now = self.now();
@@ -175,7 +182,7 @@ impl Shard {
             }
         }
         for reply in replies {
-            reply(stored.clone().map_err(not_stored));
+            reply(stored.clone().map_err(|error| not_stored("transaction", error)));
         }
         let book = &self.book;
         self.store.tidy(self.parts.config.snapshot_records, || book.snapshot()).await;
@@ -196,6 +203,9 @@ impl Shard {
 
     /// Ends what has had its time.
     fn look(&mut self, now: Now) {
+        if std::mem::take(&mut self.resume) {
+            self.finish_all();
+        }
         self.book.expire(now);
         if Instant::now() >= self.forget_at {
             self.forget_at = Instant::now() + FORGET_INTERVAL;
@@ -253,11 +263,7 @@ impl Shard {
         // whoever waits asks again
         self.waiters.clear();
         self.publish_all();
-        self.finish_all();
+        self.resume = true;
         Ok(())
     }
-}
-
-fn not_stored(error: Error) -> Error {
-    Error { message: format!("the transaction's change was not stored: {}", error.message), ..error }
 }

@@ -49,3 +49,23 @@ async fn a_partition_that_failed_gets_the_end_of_its_transaction_after_the_resta
     producer.end(&handle, true).await.unwrap();
     assert_eq!(read_committed(&handle, 1).await.last().map(String::as_str), Some("d"));
 }
+
+#[tokio::test]
+async fn an_end_that_could_not_be_stored_is_no_end_and_may_be_asked_for_again() {
+    let (world, broker, handle) = started(72).await;
+    let mut producer = Producer::init(&handle, "bills").await;
+    producer.send(&handle, 0, &["a"]).await.unwrap();
+    world.disk.set_faults(Faults { fail_sync_of: Some("journal"), ..Faults::default() });
+    for _ in 0..2 {
+        // not PARTITION_FAILED, which would say that it is committed for good
+        let told = producer.end(&handle, true).await.unwrap_err();
+        assert!(told.retryable(), "{told}");
+    }
+    world.disk.set_faults(Faults::default());
+    drop(broker);
+    world.disk.power_cut();
+    let broker = world.start().await;
+    let handle = broker.handle();
+    producer.end(&handle, true).await.unwrap();
+    assert_eq!(read_committed(&handle, 0).await, ["a"]);
+}

@@ -430,3 +430,32 @@ async fn an_id_that_is_silent_for_long_is_forgotten() {
     let (_, transactions) = open(&log, &world, 100).await;
     assert!(transactions.describe("bills").await.is_err(), "after a restart as well");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_refuses_is_not_asked_without_a_pause() {
+    let places = (0..=GROUP).map(|_| Place::default()).collect();
+    let world = Arc::new(World(Mutex::new((StdRng::seed_from_u64(1), places))));
+    let log = Arc::new(MemoryLog::default());
+    let (_, transactions) = open(&log, &world, 1_000).await;
+    let of = Identity { producer_id: 7, epoch: 0 };
+    transactions.init("bills", 60_000, of.producer_id).await.expect("new");
+    transactions.join("bills", of, vec![id(0)], vec![]).await.expect("joins");
+    let before = log.appends();
+    // as when a disk is full: the decision is stored, that everybody has it is not
+    log.script(std::iter::once(Fault::None).chain(std::iter::repeat_n(Fault::Refused, 10_000)));
+    let request = v1::EndTransactionRequest {
+        transactional_id: "bills".to_owned(),
+        producer_id: of.producer_id,
+        producer_epoch: of.epoch.into(),
+        commit: true,
+    };
+    // whether it is answered meanwhile is another matter
+    let _ = tokio::time::timeout(Duration::from_secs(10), transactions.end(request, 900)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let asked = log.appends() - before;
+    assert!((10..200).contains(&asked), "{asked} appends in 10 to 20 s");
+    log.crash();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (summary, _) = transactions.describe("bills").await.expect("known");
+    assert_eq!(summary.state, "complete_commit");
+}
