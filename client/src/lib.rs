@@ -59,8 +59,8 @@ pub mod transport;
 pub use admin::{Admin, NewTopic};
 pub use client::Client;
 pub use consumer::{
-    CommitHandle, Committed, ConsumedBatch, ConsumedRecord, Consumer, ConsumerConfig, Isolation,
-    OffsetToCommit, OutOfRangePolicy, RebalanceListener, StartFrom, Subscription,
+    AssignedPartition, CommitHandle, Committed, ConsumedBatch, ConsumedRecord, Consumer, ConsumerConfig,
+    Isolation, OffsetToCommit, OutOfRangePolicy, RebalanceListener, StartFrom, Subscription,
 };
 pub use grpc_transport::{GrpcConfig, GrpcTransport};
 pub use outbox::{OutboxClient, OutboxPusher, PushConfig};

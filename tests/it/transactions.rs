@@ -115,19 +115,24 @@ async fn copy(node: &str, total: usize) {
             continue;
         }
         let Some(member) = consumer.group_metadata() else { continue };
+        let offsets = consumer.positions();
         let work = async {
             producer.begin()?;
             for consumed in &records {
                 let record = Record { headers: Vec::new(), ..consumed.record.clone() };
                 drop(producer.send("out", record).await?);
             }
-            producer.send_offsets(&member, &consumer.positions()).await?;
+            producer.send_offsets(&member, &offsets).await?;
             producer.commit().await
         };
         if let Err(error) = work.await {
             assert_ne!(Remedy::of(&error), Remedy::Stop, "{error}");
             println!("aborting: {error}");
-            producer.abort().await.unwrap();
+            match producer.abort().await {
+                // committed after all
+                Err(error) if error.code == ErrorCode::TransactionState => {}
+                ended => ended.unwrap(),
+            }
             // read again what was not done
             let _ = consumer.close().await;
             consumer = client.consumer(config()).await.unwrap();

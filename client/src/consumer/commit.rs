@@ -1,7 +1,8 @@
 //! Committing, letting revoked partitions go, and leaving.
 //!
-//! Invariant: commits are written one after the other in the order in which they were asked for, whoever awaits them: one task works
-//! them off. So a late one never moves an offset back.
+//! Invariants: commits are written one after the other in the order in which they were asked for, whoever awaits them: one task works
+//! them off. A commit is about the time of owning in which it was asked for: a partition that was lost meanwhile is refused, also when
+//! the member has it again. So a late one never moves an offset back.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::book::Key;
-use super::{CALL_TIMEOUT, Consumer, Shared, key};
+use super::{CALL_TIMEOUT, Consumer, Core, Shared, key};
 use crate::retry::{Decision, draw};
 
 /// Times a commit is repeated because the member's epoch changed under it.
@@ -26,8 +27,33 @@ const EPOCH_WAIT: Duration = Duration::from_secs(2);
 /// Commits that wait for their turn; more are refused, or waited for.
 pub(super) const JOBS_MAX: usize = 64;
 
-/// Partition, next offset to read, and a text that is kept with it.
-type Offset = (Key, i64, String);
+/// What is to be committed of a partition.
+#[derive(Debug)]
+struct Offset {
+    key: Key,
+    /// Of the time of owning that it is about; `None` when the partition was not owned.
+    ticket: Option<u64>,
+    /// The next offset to read.
+    next: i64,
+    /// Kept with it.
+    metadata: String,
+}
+
+impl Offset {
+    /// Whether the time of owning goes on, and has begun.
+    fn is_owned(&self, core: &Core) -> bool {
+        let ticket = core.member.as_ref().and_then(|member| member.ticket(&self.key));
+        ticket.is_some() && ticket == self.ticket && core.book.contains(&self.key)
+    }
+}
+
+/// Offsets of the present times of owning.
+fn of_now(core: &Core, offsets: impl IntoIterator<Item = (Key, i64, String)>) -> Vec<Offset> {
+    let ticket = |key: &Key| core.member.as_ref().and_then(|member| member.ticket(key));
+    let of_now =
+        |(key, next, metadata): (Key, i64, String)| Offset { ticket: ticket(&key), key, next, metadata };
+    offsets.into_iter().map(of_now).collect()
+}
 
 /// A commit that waits for its turn.
 #[derive(Debug)]
@@ -100,7 +126,8 @@ impl Consumer {
     pub async fn commit_offsets(&self, offsets: &[(String, i32, i64)]) -> Result<()> {
         let offsets =
             offsets.iter().map(|(topic, partition, offset)| (key(topic, *partition), *offset, String::new()));
-        self.commit_in_turn(offsets.collect()).await
+        let offsets = of_now(&self.shared.lock(), offsets);
+        self.commit_in_turn(offsets).await
     }
 
     /// Commits explicit offsets, each with a text that [`committed`](Self::committed) gives back.
@@ -109,7 +136,8 @@ impl Consumer {
     /// As [`commit_offsets`](Self::commit_offsets).
     pub async fn commit_with(&self, offsets: Vec<OffsetToCommit>) -> Result<()> {
         let offsets = offsets.into_iter().map(|o| (key(&o.topic, o.partition), o.offset, o.metadata));
-        self.commit_in_turn(offsets.collect()).await
+        let offsets = of_now(&self.shared.lock(), offsets);
+        self.commit_in_turn(offsets).await
     }
 
     /// What the group has committed of these partitions, in their order; `None` where that is nothing.
@@ -140,8 +168,9 @@ impl Consumer {
     }
 
     fn handed_out(&self) -> Vec<Offset> {
-        let positions = self.shared.lock().book.positions();
-        positions.into_iter().map(|(key, offset)| (key, offset, String::new())).collect()
+        let core = self.shared.lock();
+        let positions = core.book.positions().into_iter();
+        of_now(&core, positions.map(|(key, offset)| (key, offset, String::new())))
     }
 
     async fn commit_in_turn(&self, offsets: Vec<Offset>) -> Result<()> {
@@ -198,19 +227,21 @@ impl Consumer {
 
     /// Commits what has changed since the last time, of some partitions or of all.
     async fn commit_changes(&self, only: Option<&[Key]>) -> Result<()> {
-        let changed: Vec<(Key, i64)> = {
+        let (changed, offsets) = {
             let core = self.shared.lock();
             let positions = core.book.positions().into_iter();
             let changed = positions.filter(|(key, position)| {
                 only.is_none_or(|only| only.contains(key)) && core.committed.get(key) != Some(position)
             });
-            changed.collect()
+            let changed: Vec<(Key, i64)> = changed.collect();
+            let offsets = changed.iter().map(|(key, offset)| (key.clone(), *offset, String::new()));
+            let offsets = of_now(&core, offsets);
+            (changed, offsets)
         };
         if changed.is_empty() {
             return Ok(());
         }
-        let offsets = changed.iter().map(|(key, offset)| (key.clone(), *offset, String::new()));
-        self.commit_in_turn(offsets.collect()).await?;
+        self.commit_in_turn(offsets).await?;
         self.shared.lock().committed.extend(changed);
         Ok(())
     }
@@ -294,7 +325,7 @@ fn current_epoch(shared: &Shared) -> i32 {
 
 fn owns(shared: &Shared, offsets: &[Offset]) -> bool {
     let core = shared.lock();
-    offsets.iter().all(|(key, ..)| core.book.contains(key))
+    offsets.iter().all(|offset| offset.is_owned(&core))
 }
 
 /// The epoch of the attempt with its error.
@@ -312,17 +343,17 @@ async fn attempt_commit(shared: &Shared, offsets: &[Offset]) -> Result<(), (i32,
 fn request(shared: &Shared, offsets: &[Offset]) -> Result<v1::CommitOffsetsRequest> {
     let core = shared.lock();
     let Some(member) = &core.member else { return Err(not_in_a_group()) };
-    if let Some((lost, ..)) = offsets.iter().find(|(key, ..)| !core.book.contains(key)) {
+    if let Some(Offset { key: lost, .. }) = offsets.iter().find(|offset| !offset.is_owned(&core)) {
         let message = format!(
             "partition {} of topic {:?} is no longer assigned to this member: its next owner goes on from the last commit",
             lost.1, lost.0
         );
         return Err(Error::new(ErrorCode::FencedMember, message));
     }
-    let commit = |((topic, partition), offset, metadata): &Offset| v1::OffsetCommit {
+    let commit = |Offset { key: (topic, partition), next, metadata, .. }: &Offset| v1::OffsetCommit {
         topic: topic.to_string(),
         partition: *partition,
-        offset: *offset,
+        offset: *next,
         metadata: metadata.clone(),
         ..Default::default()
     };

@@ -95,9 +95,12 @@ fn answered(shared: &Arc<Shared>, answer: v1::GroupHeartbeatResponse) -> std::ti
 /// The broker has given the partitions away, or will have: hand out nothing more of them.
 fn lost(shared: &Shared) {
     let mut core = shared.lock();
-    let Core { member: Some(member), book, .. } = &mut *core else { return };
+    let Core { member: Some(member), book, committed, .. } = &mut *core else { return };
     let lost = member.lost();
-    lost.iter().for_each(|key| book.revoke(key));
+    for key in &lost {
+        book.revoke(key);
+        committed.remove(key);
+    }
     if !lost.is_empty() {
         core.changes.push_back(listener::Change::Lost(lost));
         drop(core);

@@ -39,10 +39,11 @@ pub(super) struct Member {
     identity: Identity,
     epoch: i32,
     interval: Duration,
-    owned: BTreeSet<Key>,
+    /// With the ticket that each was given: no two times of owning have the same.
+    owned: BTreeMap<Key, u64>,
     revoking: BTreeSet<Key>,
     /// Owned, but where to read from is not known yet.
-    starting: BTreeMap<Key, u64>,
+    starting: BTreeSet<Key>,
     next_ticket: u64,
     /// Left by itself because nobody polls.
     pub(super) away: bool,
@@ -54,9 +55,9 @@ impl Member {
             identity,
             epoch: 0,
             interval: FIRST_INTERVAL,
-            owned: BTreeSet::new(),
+            owned: BTreeMap::new(),
             revoking: BTreeSet::new(),
-            starting: BTreeMap::new(),
+            starting: BTreeSet::new(),
             next_ticket: 0,
             away: false,
         }
@@ -97,7 +98,7 @@ impl Member {
     pub(super) fn heartbeat(&self) -> v1::GroupHeartbeatRequest {
         let owned = self
             .owned
-            .iter()
+            .keys()
             .map(|(topic, partition)| v1::TopicPartition { topic: topic.to_string(), partition: *partition });
         let identity = &self.identity;
         v1::GroupHeartbeatRequest {
@@ -129,34 +130,37 @@ impl Member {
         let target: BTreeSet<Key> =
             answer.assignment.into_iter().map(|tp| (Arc::from(tp.topic), tp.partition)).collect();
         let mut change = Change::default();
-        for key in self.owned.difference(&target) {
+        for key in self.owned.keys().filter(|key| !target.contains(key)) {
             self.starting.remove(key);
             if self.revoking.insert(key.clone()) {
                 change.stop.push(key.clone());
             }
         }
         for key in target {
-            if self.owned.insert(key.clone()) {
-                self.next_ticket += 1;
-                self.starting.insert(key.clone(), self.next_ticket);
-                change.start.push((key, self.next_ticket));
+            if self.owned.contains_key(&key) {
+                continue;
             }
+            self.next_ticket += 1;
+            self.owned.insert(key.clone(), self.next_ticket);
+            self.starting.insert(key.clone());
+            change.start.push((key, self.next_ticket));
         }
         change
     }
 
-    /// Whether a partition that was to begin still is; asked once, when its offset is known.
-    pub(super) fn begun(&mut self, key: &Key, ticket: u64) -> bool {
-        let current = self.starting.get(key) == Some(&ticket);
-        if current {
-            self.starting.remove(key);
-        }
-        current
+    /// The ticket of the present time of owning; `None` when the partition is not owned.
+    pub(super) fn ticket(&self, key: &Key) -> Option<u64> {
+        self.owned.get(key).copied()
     }
 
     /// Whether a partition that was to begin still is.
     pub(super) fn is_starting(&self, key: &Key, ticket: u64) -> bool {
-        self.starting.get(key) == Some(&ticket)
+        self.starting.contains(key) && self.ticket(key) == Some(ticket)
+    }
+
+    /// Whether a partition that was to begin still is; asked once, when its offset is known.
+    pub(super) fn begun(&mut self, key: &Key, ticket: u64) -> bool {
+        self.is_starting(key, ticket) && self.starting.remove(key)
     }
 
     /// Partitions to be let go.
@@ -177,7 +181,7 @@ impl Member {
         self.epoch = 0;
         self.revoking.clear();
         self.starting.clear();
-        std::mem::take(&mut self.owned).into_iter().collect()
+        std::mem::take(&mut self.owned).into_keys().collect()
     }
 }
 

@@ -70,6 +70,8 @@ struct Core {
     member: Option<Member>,
     /// Changes of the assignment that the listener was not told of.
     changes: VecDeque<listener::Change>,
+    /// The member's epoch when records were handed out last.
+    handed_epoch: Option<i32>,
     /// What automatic commits have written.
     committed: HashMap<Key, i64>,
     /// When the next automatic commit is due.
@@ -166,6 +168,7 @@ impl Consumer {
             book,
             member,
             changes: VecDeque::from([listener::Change::Assigned(assigned)]),
+            handed_epoch: None,
             committed: HashMap::new(),
             commit_at,
             trouble: None,
@@ -271,6 +274,7 @@ impl Consumer {
             Err(error) => Err(error),
         };
         core.polled = now;
+        core.handed_epoch = core.member.as_ref().map(Member::epoch);
         if !core.book.pending() {
             self.shared.room.notify_one();
         }
@@ -367,8 +371,9 @@ impl Consumer {
         Ok(())
     }
 
-    /// Who this member is, for offsets that are committed in a transaction; `None` outside a group. To be asked for anew with every
-    /// transaction.
+    /// Who this member was when records were handed out last, for offsets that are committed in a transaction; `None` outside a group. To
+    /// be taken with the records, and [`positions`](Self::positions) right after it: offsets of partitions that were lost since then are
+    /// refused, also when the member has them again.
     #[must_use]
     pub fn group_metadata(&self) -> Option<GroupMetadata> {
         let core = self.shared.lock();
@@ -376,7 +381,7 @@ impl Consumer {
         Some(GroupMetadata {
             group: member.identity().group.clone(),
             member_id: member.identity().member_id.clone(),
-            member_epoch: member.epoch(),
+            member_epoch: core.handed_epoch.unwrap_or_else(|| member.epoch()),
         })
     }
 

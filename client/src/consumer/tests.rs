@@ -238,6 +238,34 @@ async fn an_expelled_member_joins_again_and_repeats_only_what_was_not_committed(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_is_about_the_time_of_owning_in_which_it_was_asked_for() {
+    for seed in 0..20 {
+        let (fake, client) = fake(seed, Faults::default(), 1);
+        fill(&fake, 0, 10);
+        fake.broker().groups.target("a", [("orders", 0)]);
+        let mut config = member("a").manual_commit();
+        config.session_timeout = WAIT;
+        let mut a = client.consumer(config).await.expect("starts");
+        read(&mut a, 20).await;
+        fake.broker().faults = Faults { lose_request: 100, ..Faults::default() };
+        let commit = a.commit_async().expect("taken");
+        // no answer for a whole session; another member has it, and goes on
+        tokio::time::sleep(5 * WAIT).await;
+        assert_eq!(a.assignment(), []);
+        {
+            let mut broker = fake.broker();
+            broker.groups.expel("a");
+            broker.groups.offsets.insert(("orders".to_owned(), 0), 50);
+            broker.faults = Faults::default();
+        }
+        let outcome = commit.await.map_err(|error| error.code);
+        assert_eq!(outcome, Err(ErrorCode::FencedMember), "seed {seed}");
+        assert_eq!(read(&mut a, 1).await[0].record.offset, 50, "seed {seed}");
+        assert_eq!(fake.broker().groups.offsets[&("orders".to_owned(), 0)], 50);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_that_does_not_poll_leaves_and_comes_back() {
     let (fake, client) = fake(1, Faults::default(), 1);
     fill(&fake, 0, 10);

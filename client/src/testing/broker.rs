@@ -1,6 +1,6 @@
 //! Topics, reads and the registry of the broker in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub struct Broker {
     next_producer: i64,
     definitions: BTreeMap<(String, String), v1::Definition>,
     pub groups: Groups,
+    /// What the next ends of transactions come to; those after them succeed. Nothing is taken back: only their producer is under test.
+    pub ends: VecDeque<Error>,
     /// Wakes fetches.
     pub(super) appended: Arc<tokio::sync::Notify>,
 }
@@ -77,6 +79,7 @@ impl Broker {
             next_producer: 100,
             definitions: BTreeMap::new(),
             groups: Groups::default(),
+            ends: VecDeque::new(),
             appended: Arc::default(),
         }
     }
@@ -211,6 +214,18 @@ impl Broker {
         let (producer_id, producer_epoch) = self.producers.get(&name).map_or((fresh, 0), |p| (p.0, p.1 + 1));
         self.producers.insert(name, (producer_id, producer_epoch));
         v1::InitProducerResponse { producer_id, producer_epoch, ..Default::default() }
+    }
+
+    pub(super) fn end_transaction(
+        &mut self,
+        request: v1::EndTransactionRequest,
+    ) -> Result<v1::EndTransactionResponse> {
+        let (producer_id, epoch) = (request.producer_id, request.producer_epoch + 1);
+        self.producers.insert(request.transactional_id, (producer_id, epoch));
+        match self.ends.pop_front() {
+            Some(error) => Err(error),
+            None => Ok(v1::EndTransactionResponse { producer_id, producer_epoch: epoch }),
+        }
     }
 
     pub(super) fn create_topic(

@@ -173,28 +173,38 @@ impl Transport for MemoryTransport {
     async fn init_producer(&self, request: v1::InitProducerRequest) -> Result<v1::InitProducerResponse> {
         let mut broker = self.broker();
         broker.request_arrives()?;
-        if !request.transactional_id.is_empty() {
-            return Err(Error::new(
-                ErrorCode::Unsupported,
-                "the broker in memory has no transactions: use a node",
-            ));
-        }
-        Ok(broker.init_producer(request.name))
+        let name = if request.name.is_empty() { request.transactional_id } else { request.name };
+        Ok(broker.init_producer(name))
     }
 
     async fn group_heartbeat(
         &self,
         request: v1::GroupHeartbeatRequest,
     ) -> Result<v1::GroupHeartbeatResponse> {
-        self.broker().groups.heartbeat(request)
+        let mut broker = self.broker();
+        broker.request_arrives()?;
+        broker.groups.heartbeat(request)
     }
 
     async fn commit_offsets(&self, request: v1::CommitOffsetsRequest) -> Result<v1::CommitOffsetsResponse> {
-        self.broker().groups.commit(request)
+        let mut broker = self.broker();
+        broker.request_arrives()?;
+        broker.groups.commit(request)
     }
 
     async fn fetch_offsets(&self, request: v1::FetchOffsetsRequest) -> Result<v1::FetchOffsetsResponse> {
-        Ok(self.broker().groups.committed(request))
+        let mut broker = self.broker();
+        broker.request_arrives()?;
+        Ok(broker.groups.committed(request))
+    }
+
+    async fn end_transaction(
+        &self,
+        request: v1::EndTransactionRequest,
+    ) -> Result<v1::EndTransactionResponse> {
+        let mut broker = self.broker();
+        broker.request_arrives()?;
+        broker.end_transaction(request)
     }
 
     async fn create_topic(&self, request: v1::CreateTopicRequest) -> Result<v1::CreateTopicResponse> {
@@ -242,7 +252,6 @@ impl Transport for MemoryTransport {
         describe_topic: DescribeTopicRequest -> DescribeTopicResponse;
         alter_topic: AlterTopicRequest -> AlterTopicResponse;
         send_offsets: SendOffsetsRequest -> SendOffsetsResponse;
-        end_transaction: EndTransactionRequest -> EndTransactionResponse;
         list_transactions: ListTransactionsRequest -> ListTransactionsResponse;
         describe_transaction: DescribeTransactionRequest -> DescribeTransactionResponse;
         abort_transaction: AbortTransactionRequest -> AbortTransactionResponse;

@@ -7,7 +7,7 @@
 //! ```no_run
 //! # async fn example() -> sunseo_client::Result<()> {
 //! use std::time::Duration;
-//! use sunseo_client::{Client, ConsumerConfig, Record, Remedy, TransactionalConfig};
+//! use sunseo_client::{Client, ConsumerConfig, ErrorCode, Record, Remedy, TransactionalConfig};
 //!
 //! let client = Client::connect("127.0.0.1:7411").await?;
 //! // one name for each instance that works at the same time; a restarted instance takes its former name
@@ -20,20 +20,25 @@
 //!         continue;
 //!     }
 //!     let Some(member) = consumer.group_metadata() else { continue };
+//!     let offsets = consumer.positions();
 //!     let work = async {
 //!         producer.begin()?;
 //!         for order in &orders {
 //!             let bill = Record { headers: Vec::new(), ..order.record.clone() };
 //!             drop(producer.send("bills", bill).await?); // the commit waits for it
 //!         }
-//!         producer.send_offsets(&member, &consumer.positions()).await?;
+//!         producer.send_offsets(&member, &offsets).await?;
 //!         producer.commit().await
 //!     };
 //!     match work.await {
 //!         Ok(()) => {}
 //!         Err(error) => match Remedy::of(&error) {
 //!             Remedy::Retry | Remedy::Abort => {
-//!                 producer.abort().await?;
+//!                 match producer.abort().await {
+//!                     // committed after all: the group's offsets say so, too
+//!                     Err(error) if error.code == ErrorCode::TransactionState => {}
+//!                     ended => ended?,
+//!                 }
 //!                 // read again what was not done: here, by starting the consumer anew
 //!                 consumer.close().await?;
 //!                 let again = ConsumerConfig::group("bills", ["orders"]).manual_commit();
@@ -54,6 +59,8 @@
 mod config;
 mod producer;
 mod remedy;
+#[cfg(test)]
+mod tests;
 
 use sunseo_proto::batch::BatchHeader;
 use sunseo_proto::v1;

@@ -19,6 +19,8 @@ enum Phase {
     /// Between two transactions.
     Ready,
     Open,
+    /// Between two as well; the last one is committed, though its producer was told of an error: whoever aborts it must hear that.
+    Committed,
     /// Another instance has the name.
     Fenced(Error),
 }
@@ -76,7 +78,7 @@ impl TransactionalProducer {
             Phase::Open => {
                 Err(state("a transaction is open: commit or abort it before the next one is begun"))
             }
-            Phase::Ready => {
+            Phase::Ready | Phase::Committed => {
                 self.number += 1;
                 self.phase = Phase::Open;
                 *self.touched.get_mut() = false;
@@ -108,12 +110,16 @@ impl TransactionalProducer {
     /// Adds consumed offsets (topic, partition, next offset to read): the group goes on there if and only if the transaction commits.
     ///
     /// # Errors
-    /// `FENCED_MEMBER` or `UNKNOWN_MEMBER` when the member no longer owns the partitions; what the broker says. After an error the
-    /// transaction can only be aborted.
+    /// `FENCED_MEMBER` or `UNKNOWN_MEMBER` when the member no longer owns the partitions; `INVALID_ARGUMENT` without offsets; what the broker
+    /// says. After an error the transaction can only be aborted.
     pub async fn send_offsets(&self, member: &GroupMetadata, offsets: &[(String, i32, i64)]) -> Result<()> {
         self.check_open()?;
         if offsets.is_empty() {
-            return Ok(());
+            let message = "no offsets to send: a member that has lost its partitions has none, and what was made from their records must not \
+                           be committed without them";
+            let error = Error::invalid("offsets", message);
+            self.producer.doom(error.clone()).await;
+            return Err(error);
         }
         self.touched.store(true, Ordering::Relaxed);
         let offsets = offsets.iter().map(|(topic, partition, offset)| v1::OffsetCommit {
@@ -159,11 +165,13 @@ impl TransactionalProducer {
     /// Takes everything back that was sent since [`begin`](Self::begin). Does nothing when no transaction is open.
     ///
     /// # Errors
-    /// `PRODUCER_FENCED` when another instance has the name; `TRANSACTION_STATE` when a commit whose answer was lost has come first.
+    /// `PRODUCER_FENCED` when another instance has the name; `TRANSACTION_STATE` when a commit whose answer was lost has come first, or that
+    /// said `PARTITION_FAILED`: the transaction is committed, and what it did must not be done again.
     pub async fn abort(&mut self) -> Result<()> {
         match &self.phase {
             Phase::Fenced(error) => return Err(error.clone()),
             Phase::Ready => return Ok(()),
+            Phase::Committed => return Err(state("the transaction is committed: begin the next one")),
             Phase::Open => {}
         }
         self.producer.doom(state("the transaction was aborted by its producer")).await;
@@ -186,7 +194,7 @@ impl TransactionalProducer {
         match &self.phase {
             Phase::Open => Ok(()),
             Phase::Fenced(error) => Err(error.clone()),
-            Phase::Ready => Err(state("no transaction is open: begin one first")),
+            Phase::Ready | Phase::Committed => Err(state("no transaction is open: begin one first")),
         }
     }
 
@@ -215,7 +223,8 @@ impl TransactionalProducer {
             // it ended the other way, or a partition that failed does not show how: this one is over, the next needs an identity
             Err(error) if matches!(error.code, ErrorCode::TransactionState | ErrorCode::PartitionFailed) => {
                 self.identity = identify(&self.transport, &self.transactional_id, &self.config).await?;
-                self.phase = Phase::Ready;
+                let committed = commit == (error.code == ErrorCode::PartitionFailed);
+                self.phase = if committed { Phase::Committed } else { Phase::Ready };
                 Err(error)
             }
             Err(error) => Err(error),

@@ -7,7 +7,7 @@ use sunseo_proto::{Error, ErrorCode};
 pub enum Remedy {
     /// The same call may succeed later; the outcome of this one is unknown.
     Retry,
-    /// Abort this transaction, then go on with the next one.
+    /// Abort this transaction, then go on with the next one. When the abort says `TRANSACTION_STATE`, it was committed.
     Abort,
     /// Another producer has the transactional id, or the broker will never accept this one: stop.
     Stop,
