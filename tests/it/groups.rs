@@ -213,12 +213,13 @@ fn stalled(address: String, stands: &Sender<()>, go_on: &Receiver<()>) -> Vec<i3
         stands.send(()).unwrap();
         go_on.recv().unwrap();
         let refused = consumer.commit().await.expect_err("what it read was read by another");
-        // its session ended long ago
-        assert_eq!(refused.code, ErrorCode::UnknownMember, "{refused}");
-        while held(&consumer).is_empty() {
+        // its session ended long ago: the node says so, or a heartbeat has said it before
+        let fenced = matches!(refused.code, ErrorCode::UnknownMember | ErrorCode::FencedMember);
+        assert!(fenced, "{refused}");
+        // on a machine that is slow enough it may lose its place more than once
+        while held(&consumer).is_empty() || consumer.commit().await.is_err() {
             consumer.poll(Duration::from_millis(200)).await.unwrap();
         }
-        consumer.commit().await.unwrap();
         let owned = held(&consumer);
         consumer.close().await.unwrap();
         owned

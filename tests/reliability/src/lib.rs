@@ -7,7 +7,6 @@
 //!
 //! Not here: the product. Nothing depends on this crate.
 
-mod assigned;
 pub mod check;
 pub mod history;
 mod load;

@@ -1,15 +1,18 @@
 //! Runs seeds and counts: `sunseo-reliability sim --seeds 200`; runs a day and looks for what grows: `sunseo-reliability soak`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use sunseo_reliability::check::counts;
+use sunseo_reliability::history::Op;
 use sunseo_reliability::soak::{self, NAMES, Sample, Soak};
-use sunseo_reliability::{Plan, sim};
+use sunseo_reliability::{Plan, RunReport, sim};
 
 #[derive(Debug, Parser)]
 #[command(about = "Seeded runs of a node and its clients, and a checker of what they saw")]
@@ -34,6 +37,9 @@ enum What {
         /// Ends at the first seed with an error.
         #[arg(long)]
         first: bool,
+        /// Writes the operations of each seed with an error here, one a line.
+        #[arg(long)]
+        history: Option<PathBuf>,
     },
     /// A day of one node in simulated time: what grows?
     Soak {
@@ -52,22 +58,40 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SUNSEO_LOG").unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Arguments::parse().what {
-        What::Sim { from, seeds, verbose, first } => simulate(from..from + seeds, verbose, first),
+        What::Sim { from, seeds, verbose, first, history } => {
+            simulate(from..from + seeds, &Manner { verbose, first, history })
+        }
         What::Soak { hours, seed, under } => soak(&Soak { hours, seed, under }),
     }
 }
 
-fn simulate(seeds: Range<u64>, verbose: bool, first: bool) -> ExitCode {
+/// How seeds are run.
+#[derive(Debug)]
+struct Manner {
+    verbose: bool,
+    first: bool,
+    history: Option<PathBuf>,
+}
+
+fn simulate(seeds: Range<u64>, manner: &Manner) -> ExitCode {
     let began = Instant::now();
     let mut totals: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut wrong = 0;
     for seed in seeds {
         let start = Instant::now();
-        let report = sim::run(seed, Plan::of(seed));
+        // what breaks off is an error of its seed, and the others are still worth knowing
+        let Ok(report) = std::panic::catch_unwind(|| sim::run(seed, Plan::of(seed))) else {
+            println!("seed {seed}: broke off");
+            wrong += 1;
+            if manner.first {
+                break;
+            }
+            continue;
+        };
         for (what, n) in report.counts() {
             *totals.entry(what).or_default() += n;
         }
-        if verbose {
+        if manner.verbose {
             println!("seed {seed}: {} operations in {:?}", report.history.ops.len(), start.elapsed());
         }
         if report.anomalies.is_empty() {
@@ -78,7 +102,13 @@ fn simulate(seeds: Range<u64>, verbose: bool, first: bool) -> ExitCode {
         for anomaly in report.anomalies.iter().take(5) {
             println!("  {anomaly}");
         }
-        if first {
+        if let Some(folder) = &manner.history {
+            match write_history(folder, &report) {
+                Ok(path) => println!("  its operations: {}", path.display()),
+                Err(error) => eprintln!("{}: {error}: give a folder that can be written", folder.display()),
+            }
+        }
+        if manner.first {
             break;
         }
     }
@@ -87,6 +117,21 @@ fn simulate(seeds: Range<u64>, verbose: bool, first: bool) -> ExitCode {
     }
     println!("{wrong:>12} runs with an error, in {:.1?}", began.elapsed());
     if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The operations in the order in which they began.
+fn write_history(folder: &Path, report: &RunReport) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join(format!("seed-{}.txt", report.seed));
+    let mut file = BufWriter::new(File::create(&path)?);
+    let mut ops: Vec<_> = report.history.ops.iter().collect();
+    ops.sort_by_key(|op| op.start);
+    for Op { process, start, end, act } in ops {
+        let end = end.map_or_else(|| "?".to_owned(), |end| end.to_string());
+        writeln!(file, "{start}..{end} process {process}: {act:?}")?;
+    }
+    file.flush()?;
+    Ok(path)
 }
 
 fn soak(soak: &Soak) -> ExitCode {

@@ -1,4 +1,4 @@
-//! The requests that a transport between a client and the node passes on unchanged: all but produce, fetch and heartbeats.
+//! The requests that a transport between a client and the node passes on unchanged: all but produce and fetch.
 
 /// Calls `$pass!` with the name, the request and the response of each.
 macro_rules! for_each_request {
@@ -12,6 +12,7 @@ macro_rules! for_each_request {
             list_transactions: ListTransactionsRequest -> ListTransactionsResponse;
             describe_transaction: DescribeTransactionRequest -> DescribeTransactionResponse;
             abort_transaction: AbortTransactionRequest -> AbortTransactionResponse;
+            group_heartbeat: GroupHeartbeatRequest -> GroupHeartbeatResponse;
             commit_offsets: CommitOffsetsRequest -> CommitOffsetsResponse;
             fetch_offsets: FetchOffsetsRequest -> FetchOffsetsResponse;
             list_groups: ListGroupsRequest -> ListGroupsResponse;

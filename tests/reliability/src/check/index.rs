@@ -170,7 +170,8 @@ impl Index {
         let behind = match (at(earlier), at(later)) {
             (Some(earlier), Some(later)) => later < earlier,
             (Some(_), None) => true,
-            (None, _) => false,
+            // a tombstone may come, take the later one with it, and be removed before anybody reads it; a value would stay
+            (None, _) => earlier.sent.tombstone,
         };
         behind && earlier.sent.fate == Fate::Unknown && self.may_count(earlier)
     }

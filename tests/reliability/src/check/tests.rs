@@ -305,6 +305,15 @@ fn latest_lost() {
     let newer = Sent { key: Some(1), ..sent(P, 102, Fate::Unknown) };
     let newer = Act::Send { txn: None, records: vec![newer] };
     compacted().op(1, newer).last(0, 3, &[(1, 200)]).fits();
+    // an earlier one without an answer may have come late, and gone: only a tombstone goes
+    let late = |tombstone| {
+        let earlier = Sent { key: Some(1), tombstone, ..sent(P, 100, Fate::Unknown) };
+        let tale = Tale::new().rules(Rules { compacted: true, ..Rules::default() });
+        let tale = tale.op(1, Act::Send { txn: None, records: vec![earlier] });
+        tale.put(101, 0).put(200, 1).last(0, 3, &[(1, 200)])
+    };
+    late(true).fits();
+    late(false).has(Kind::LatestLost);
 }
 
 #[test]

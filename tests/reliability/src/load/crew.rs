@@ -15,9 +15,6 @@ use super::{Load, Shared, auditor, churn, member, mill, positioned, producer, re
 
 /// What is between one client and the node, as far as a client may know.
 pub(crate) trait Way: fmt::Debug + Send + Sync {
-    /// How often the member behind it has lost a partition: it may have it back before anybody looks.
-    fn losses(&self, topic: &str, partition: i32) -> u64;
-
     /// Nothing passes for a while; then everything does, in order.
     fn stand_still(&self, time: Duration);
 }

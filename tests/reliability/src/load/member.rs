@@ -1,12 +1,15 @@
 //! A member of a group: polls, commits, stands still, leaves, dies, comes back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use sunseo_client::{Client, ConsumedRecord, Consumer, ConsumerConfig, OutOfRangePolicy};
+use sunseo_client::{
+    AssignedPartition, Client, ConsumedRecord, Consumer, ConsumerConfig, OutOfRangePolicy, RebalanceListener,
+};
 
 use super::{KEPT, PLAIN, Shared, Topic, Way, number, pause, reads};
 use crate::history::{Act, Isolation, Moment, Outcome, Owning, Place};
@@ -18,14 +21,34 @@ pub(crate) const GROUP_NUMBER: u32 = 1;
 /// A partition that the member believes to own.
 struct Holding {
     owning: Owning,
-    /// How often it was lost before.
-    losses: u64,
+    /// How often it had begun by then.
+    begun: u64,
+}
+
+/// How often each partition began: one that is lost may be back before anybody looks.
+#[derive(Debug, Default)]
+struct Begun(Mutex<BTreeMap<Place, u64>>);
+
+impl Begun {
+    fn of(&self, place: Place) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&place).copied().unwrap_or(0)
+    }
+}
+
+#[async_trait]
+impl RebalanceListener for Begun {
+    async fn assigned(&self, _: &Consumer, partitions: &[AssignedPartition]) {
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (topic, partition) in partitions {
+            *begun.entry(Place { topic: number(topic), partition: *partition }).or_default() += 1;
+        }
+    }
 }
 
 struct Member<'a> {
     shared: &'a Shared,
-    way: &'a dyn Way,
     consumer: Consumer,
+    begun: Arc<Begun>,
     process: u32,
     owned: BTreeMap<Place, Holding>,
     /// The end of the last poll: what was not owned then was not owned before.
@@ -45,14 +68,15 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client, way: Arc<dyn Way>, 
         config.max_poll_interval = Duration::from_secs(8);
         config.max_poll_records = [5, 100][rng.random_range(0..2)];
         config.on_out_of_range = OutOfRangePolicy::Start;
-        let Ok(consumer) = client.consumer(config).await else {
+        let Ok(mut consumer) = client.consumer(config).await else {
             pause(&mut rng, 50..500).await;
             continue;
         };
         shared.recorder.at_once(process, Act::Subscribe { group: GROUP_NUMBER });
         let seen = shared.recorder.now();
-        let owned = BTreeMap::new();
-        let mut member = Member { shared: &shared, way: &*way, consumer, process, owned, seen, automatic };
+        let (owned, begun) = (BTreeMap::new(), Arc::<Begun>::default());
+        consumer.set_listener(begun.clone());
+        let mut member = Member { shared: &shared, consumer, begun, process, owned, seen, automatic };
         for _ in 0..rng.random_range(50..600) {
             let found = member.poll().await;
             quiet = match (found, shared.stopped()) {
@@ -90,7 +114,6 @@ fn topic(place: Place) -> Topic {
 impl Member<'_> {
     /// Records that came; `None` when the group refuses the member.
     async fn poll(&mut self) -> Option<usize> {
-        self.follow_assignment(&[]);
         let start = self.shared.recorder.now();
         let records = self.consumer.poll(Duration::from_millis(100)).await.ok()?;
         self.follow_assignment(&records);
@@ -111,18 +134,18 @@ impl Member<'_> {
             .iter()
             .map(|(topic, partition)| {
                 let place = Place { topic: number(topic), partition: *partition };
-                (place, self.way.losses(topic, *partition))
+                (place, self.begun.of(place))
             })
             .collect();
         let (shared, process, seen) = (self.shared, self.process, self.seen);
-        self.owned.retain(|place, Holding { owning, losses }| {
-            let stays = assigned.get(place) == Some(losses);
+        self.owned.retain(|place, Holding { owning, begun }| {
+            let stays = assigned.get(place) == Some(begun);
             if !stays {
                 shared.recorder.done(process, seen, Act::Release { owning: *owning });
             }
             stays
         });
-        for (place, losses) in assigned {
+        for (place, begun) in assigned {
             if self.owned.contains_key(&place) {
                 continue;
             }
@@ -133,7 +156,7 @@ impl Member<'_> {
             let position = self.consumer.position(topic(place).name, place.partition);
             let Some(offset) = first.or(position) else { continue };
             let owning = Owning { group: GROUP_NUMBER, place, period: shared.recorder.period() };
-            self.owned.insert(place, Holding { owning, losses });
+            self.owned.insert(place, Holding { owning, begun });
             shared.recorder.done(process, seen, Act::Acquire { owning, offset });
         }
     }

@@ -13,8 +13,7 @@ pub struct Load {
     /// Transactional names, and how many instances fight for each.
     pub tellers: usize,
     pub rivals: usize,
-    /// Members of a group that work in transactions. No plan has any yet: a member that gives everything up and joins again under its id
-    /// is given back its old grants, so offsets from before are taken, and its work is done twice.
+    /// Members of a group that work in transactions.
     pub mills: usize,
 }
 
@@ -44,7 +43,7 @@ impl Plan {
                 members: rng.random_range(2..5),
                 tellers: rng.random_range(0..3),
                 rivals: rng.random_range(1..3),
-                mills: 0,
+                mills: rng.random_range(0..3),
             },
             fault_pause_ms_max: [6_000, 12_000, 3_000][rng.random_range(0..3)],
             bad_way: rng.random_range(0..3) > 0,

@@ -16,7 +16,6 @@ use sunseo_client::{Error, ErrorCode, Result, Transport};
 use sunseo_proto::v1;
 use tokio::sync::{oneshot, watch};
 
-use crate::assigned::Assigned;
 use crate::load::Way;
 use crate::requests::for_each_request;
 
@@ -81,7 +80,6 @@ pub struct Door {
     odds: Odds,
     /// Held while the way stands still; fair, so that requests keep their order.
     way: Arc<tokio::sync::Mutex<()>>,
-    assigned: Arc<Assigned>,
 }
 
 enum Fate {
@@ -95,7 +93,7 @@ impl Door {
     #[must_use]
     pub fn new(entrance: &Arc<Entrance>, seed: u64, odds: Odds) -> Self {
         let rng = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
-        Self { entrance: Arc::clone(entrance), rng, odds, way: Arc::default(), assigned: Arc::default() }
+        Self { entrance: Arc::clone(entrance), rng, odds, way: Arc::default() }
     }
 
     fn fate(&self, may_be_late: bool) -> Fate {
@@ -176,10 +174,6 @@ impl Door {
 }
 
 impl Way for Door {
-    fn losses(&self, topic: &str, partition: i32) -> u64 {
-        self.assigned.losses(topic, partition)
-    }
-
     fn stand_still(&self, time: Duration) {
         let way = Arc::clone(&self.way);
         tokio::spawn(async move {
@@ -215,26 +209,6 @@ impl Transport for Door {
 
     fn fetch(&self, request: v1::FetchRequest) -> BoxFuture<'static, Result<v1::FetchResponse>> {
         self.pass(request, false, |handle, request| handle.fetch(request))
-    }
-
-    fn group_heartbeat<'life0, 'async_trait>(
-        &'life0 self,
-        request: v1::GroupHeartbeatRequest,
-    ) -> BoxFuture<'async_trait, Result<v1::GroupHeartbeatResponse>>
-    where
-        'life0: 'async_trait,
-        Self: 'async_trait,
-    {
-        self.assigned.asks(&request);
-        let answer = self.pass(request, false, |handle, request| {
-            async move { handle.group_heartbeat(request).await }.boxed()
-        });
-        async move {
-            let answer = answer.await;
-            self.assigned.hears(&answer);
-            answer
-        }
-        .boxed()
     }
 
     for_each_request!(pass);

@@ -1,6 +1,7 @@
 //! One run from its seed to its verdict.
 
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -21,12 +22,30 @@ use crate::verdict;
 /// Time for the rest after the load; who is not done then hangs.
 const REST: Duration = Duration::from_secs(300);
 
-/// Runs a plan.
+/// Real time of a whole run, of which it needs a hundredth. Simulated time may stand still for ever when something asks again and again.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Runs a plan. Ends the process when the run takes far longer than any does: whatever keeps it busy cannot be interrupted.
 ///
 /// # Panics
 /// When something hangs, or the node does not start.
 #[must_use]
 pub fn run(seed: u64, plan: Plan) -> RunReport {
+    let (done, running) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if running.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!(
+                "seed {seed}: not at its end after {PATIENCE:?}, something goes round in circles: {plan:?}"
+            );
+            std::process::abort();
+        }
+    });
+    let report = run_to_the_end(seed, plan);
+    drop(done);
+    report
+}
+
+fn run_to_the_end(seed: u64, plan: Plan) -> RunReport {
     let (pace, timers) = Pace::new();
     let settle = Arc::clone(&pace);
     let runtime = tokio::runtime::Builder::new_current_thread()
