@@ -1,11 +1,15 @@
-//! What must be done from time to time: roll by age, retention, forgetting, checkpoints.
+//! What must be done from time to time: roll by age or because of a trim, retention, forgetting, checkpoints.
 
 use sunseo_proto::PartitionId;
 
 use crate::{LogError, Store, SyncOutcome, retention};
 
+/// An active segment that begins below the log start is sealed when it holds as much, so that what was trimmed leaves the disk with it, and no
+/// sooner, so that trimming often does not make many small files.
+const TRIMMED_SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
 impl Store {
-    /// Roll by age, retention, forgetting of silent producers, checkpoint when due. Returns what a sync in it did.
+    /// Roll by age or because of a trim, retention, forgetting of silent producers, checkpoint when due. Returns what a sync in it did.
     pub fn maintain(&mut self, now_ms: i64) -> SyncOutcome {
         self.now_ms = self.now_ms.max(now_ms);
         for id in self.partitions() {
@@ -30,7 +34,8 @@ impl Store {
         let active = &partition.state.active;
         let is_old =
             active.bytes > 0 && now_ms.saturating_sub(active.opened_ms) >= partition.state.config.segment_ms;
-        if is_old {
+        let is_trimmed = active.bytes >= TRIMMED_SEGMENT_BYTES_MIN && active.base < partition.state.log_start;
+        if is_old || is_trimmed {
             self.seal(id)?;
         }
         let durable_end = self.partition(id)?.shared.look().end();

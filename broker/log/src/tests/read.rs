@@ -161,3 +161,25 @@ fn readers_go_on_while_the_log_is_written_rolled_and_shortened() {
     });
     assert!(reader.log_start() > 0);
 }
+
+#[test]
+fn what_is_trimmed_leaves_the_disk_long_before_its_segment_is_full() {
+    let disk = FaultyDisk::new(1);
+    let mut store = fresh(&disk, PartitionConfig::default());
+    let (mut most, mut now_ms) = (0, 0);
+    for _ in 0..30 {
+        for value in 0..10 {
+            put(&mut store, large(10_000, value));
+        }
+        store.sync();
+        let end = store.reader(id(0)).expect("there").end();
+        store.set_log_start(id(0), end - 1).expect("within");
+        store.sync();
+        // far enough for a checkpoint
+        now_ms += 600_000;
+        store.maintain(now_ms);
+        most = most.max(disk.used_bytes());
+    }
+    assert!(most < 600_000, "{most} bytes for one live record of 10,000, 3,000,000 were written");
+    assert_eq!(read_all(&store.reader(id(0)).expect("there")).len(), 1);
+}
