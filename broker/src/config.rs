@@ -1,13 +1,14 @@
 //! Settings of a broker, each with its unit and its bound. [`BrokerConfig::new`] gives what is right for a server; the
 //! caller changes what it wants, and [`crate::Broker::start`] refuses what cannot work.
 
+mod ranges;
+
 use std::path::PathBuf;
 
 use sunseo_proto::error::{Error, Result};
 use sunseo_proto::v1;
 use sunseo_tier::TierConfig;
 
-use crate::metadata::config::BATCH_BYTES_MAX;
 pub use crate::metadata::config::default_topic_config;
 
 /// Everything a node is started with.
@@ -157,50 +158,15 @@ impl Default for TransactionConfig {
     }
 }
 
-/// What a message must hold beside the largest record batch a topic may allow.
-const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
-
-/// Smallest [`Limits::message_bytes_max`]: a batch that was taken must also fit into an answer.
-const MESSAGE_BYTES_MIN: usize = BATCH_BYTES_MAX as usize + MESSAGE_OVERHEAD_BYTES;
-
-/// Largest number of bytes of any limit; counters of room are 32 bits wide.
-const BYTES_MAX: usize = u32::MAX as usize >> 1;
-
-impl Limits {
-    /// # Errors
-    /// The first limit that cannot work, with what it must be.
-    pub(crate) fn check(&self) -> Result<()> {
-        let bounds = [
-            ("partitions_max", self.partitions_max, 16, usize::MAX),
-            ("memory_bytes_max", self.memory_bytes_max, self.message_bytes_max.saturating_mul(2), BYTES_MAX),
-            ("batch_records_max", self.batch_records_max, 1_000, i32::MAX as usize),
-            ("produce_bytes_in_flight_max", self.produce_bytes_in_flight_max, 1, BYTES_MAX),
-            ("internal_produce_bytes_in_flight_max", self.internal_produce_bytes_in_flight_max, 1, BYTES_MAX),
-            ("stream_bytes_in_flight_max", self.stream_bytes_in_flight_max, 1, BYTES_MAX),
-            ("produce_requests_in_flight_max", self.produce_requests_in_flight_max, 1, 1 << 20),
-            ("fetch_requests_in_flight_max", self.fetch_requests_in_flight_max, 1, 1 << 20),
-            ("message_bytes_max", self.message_bytes_max, MESSAGE_BYTES_MIN, BYTES_MAX),
-            ("fetch_response_bytes_max", self.fetch_response_bytes_max, 1, self.message_bytes_max),
-            ("request_partitions_max", self.request_partitions_max, 1, 1 << 20),
-            ("commit_group_bytes_max", self.commit_group_bytes_max, 1, BYTES_MAX),
-        ];
-        for (name, value, min, max) in bounds {
-            if !(min..=max).contains(&value) {
-                let message = format!("limits.{name} is {value}: use {min} to {max}");
-                return Err(Error::invalid(format!("limits.{name}"), message));
-            }
-        }
-        Ok(())
-    }
-}
-
 impl BrokerConfig {
     /// Refuses what cannot work; the rest is checked by the parts it is for.
     pub(crate) fn check(&self) -> Result<()> {
         if self.node_id < 0 {
             return Err(Error::invalid("node_id", format!("node_id is {}: use 0 or more", self.node_id)));
         }
-        self.limits.check()
+        self.limits.check()?;
+        self.groups.check()?;
+        self.transactions.check()
     }
 
     /// A server's settings for a directory.

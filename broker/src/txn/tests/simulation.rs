@@ -194,6 +194,7 @@ impl Sim {
                 }
                 Err(error) => assert!(error.retryable(), "seed {}: {error}", self.seed),
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("seed {}: no identity", self.seed);
     }
@@ -280,7 +281,8 @@ impl Sim {
                     self.producers[index] = Producer { identity, ..Producer::default() };
                     return;
                 }
-                Err(error) if error.retryable() => {}
+                // as clients do
+                Err(error) if error.retryable() => tokio::time::sleep(Duration::from_millis(50)).await,
                 // ended for good, though a place does not show it
                 Err(error) if error.code == ErrorCode::PartitionFailed => {
                     let ending = if commit { Ending::Commit } else { Ending::Abort };
