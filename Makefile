@@ -14,8 +14,8 @@ chaos:           ## the same day while the node is killed ten times
 test:            ## format, lints, documentation, unit, property, integration and crash tests
 	@scripts/run.sh scripts/test.sh
 
-reliability:     ## seeded runs of a node that is killed and fooled, every history checked (SEEDS=n FROM=n)
-	@scripts/run.sh cargo run --locked --package sunseo-reliability -- sim --seeds $(or $(SEEDS),200) --from $(or $(FROM),0)
+reliability:     ## seeded runs of a node that is killed and fooled, in process and as the binary, every history checked (SEEDS=n FROM=n PROCESSES=n)
+	@scripts/run.sh scripts/reliability.sh
 
 soak:            ## a simulated day of one node, and what grew: memory, descriptors, disk, tables (HOURS=n SEED=n)
 	@scripts/run.sh cargo run --locked --package sunseo-reliability -- soak --hours $(or $(HOURS),24) --seed $(or $(SEED),0)

@@ -2,6 +2,7 @@
 //!
 //! - [`history`]: operations as data. [`check`]: operations in, errors out; pure.
 //! - [`sim`]: whole nodes with their clients in one process, ruled by a seed.
+//! - [`process`]: the binary with the same clients.
 //! - [`soak`]: a day of one node, and what grew.
 //! - `load`: the clients, who do not know where their node is; `recorder`, `payload`, `verdict`: what they share.
 //!
@@ -11,6 +12,7 @@ pub mod check;
 pub mod history;
 mod load;
 pub mod payload;
+pub mod process;
 pub mod recorder;
 mod report;
 mod requests;

@@ -1,16 +1,18 @@
-//! Runs seeds and counts: `sunseo-reliability sim --seeds 200`; runs a day and looks for what grows: `sunseo-reliability soak`.
+//! Runs seeds and counts: `sunseo-reliability sim --seeds 200`, and `process` for the binary; runs a day and looks for what grows: `sunseo-reliability soak`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::ops::Range;
+use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use sunseo_reliability::check::counts;
 use sunseo_reliability::history::Op;
+use sunseo_reliability::process::{self, Process};
 use sunseo_reliability::soak::{self, NAMES, Sample, Soak};
 use sunseo_reliability::{Plan, RunReport, sim};
 
@@ -41,6 +43,27 @@ enum What {
         #[arg(long)]
         history: Option<PathBuf>,
     },
+    /// Out of process: the binary, killed, stopped, and with a wrong clock.
+    Process {
+        /// The server's binary.
+        #[arg(long)]
+        binary: PathBuf,
+        /// The library of libfaketime, for clock jumps.
+        #[arg(long)]
+        faketime: Option<PathBuf>,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many seeds.
+        #[arg(long, default_value_t = 20)]
+        seeds: u64,
+        /// Seconds of load of each seed.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+        /// Writes the operations of each seed with an error here, one a line.
+        #[arg(long)]
+        history: Option<PathBuf>,
+    },
     /// A day of one node in simulated time: what grows?
     Soak {
         /// Simulated hours.
@@ -59,7 +82,16 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Arguments::parse().what {
         What::Sim { from, seeds, verbose, first, history } => {
-            simulate(from..from + seeds, &Manner { verbose, first, history })
+            let manner = Manner { verbose, first, history };
+            count(from..from + seeds, &manner, |seed| Ok(sim::run(seed, Plan::of(seed))))
+        }
+        What::Process { binary, faketime, from, seeds, seconds, history } => {
+            if faketime.is_none() {
+                println!("no libfaketime: clock jumps are left to the simulation");
+            }
+            let process = Process { binary, faketime, load: Duration::from_secs(seconds) };
+            let manner = Manner { verbose: true, first: false, history };
+            count(from..from + seeds, &manner, |seed| process::run(&process, seed))
         }
         What::Soak { hours, seed, under } => soak(&Soak { hours, seed, under }),
     }
@@ -73,20 +105,33 @@ struct Manner {
     history: Option<PathBuf>,
 }
 
-fn simulate(seeds: Range<u64>, manner: &Manner) -> ExitCode {
+/// Runs seeds and counts what they did and what was wrong.
+fn count(
+    seeds: Range<u64>,
+    manner: &Manner,
+    run: impl Fn(u64) -> io::Result<RunReport> + RefUnwindSafe,
+) -> ExitCode {
     let began = Instant::now();
     let mut totals: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut wrong = 0;
     for seed in seeds {
         let start = Instant::now();
         // what breaks off is an error of its seed, and the others are still worth knowing
-        let Ok(report) = std::panic::catch_unwind(|| sim::run(seed, Plan::of(seed))) else {
-            println!("seed {seed}: broke off");
-            wrong += 1;
-            if manner.first {
-                break;
+        let ended = match std::panic::catch_unwind(|| run(seed)) {
+            Ok(Ok(report)) => Ok(report),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("a panic, told above".to_owned()),
+        };
+        let report = match ended {
+            Ok(report) => report,
+            Err(why) => {
+                println!("seed {seed} broke off: {why}");
+                wrong += 1;
+                if manner.first {
+                    break;
+                }
+                continue;
             }
-            continue;
         };
         for (what, n) in report.counts() {
             *totals.entry(what).or_default() += n;
@@ -120,7 +165,7 @@ fn simulate(seeds: Range<u64>, manner: &Manner) -> ExitCode {
 }
 
 /// The operations in the order in which they began.
-fn write_history(folder: &Path, report: &RunReport) -> std::io::Result<PathBuf> {
+fn write_history(folder: &Path, report: &RunReport) -> io::Result<PathBuf> {
     std::fs::create_dir_all(folder)?;
     let path = folder.join(format!("seed-{}.txt", report.seed));
     let mut file = BufWriter::new(File::create(&path)?);
