@@ -1,9 +1,9 @@
 //! A disk in memory that loses power, for tests.
 //!
 //! Model: a file has bytes as written and bytes as durable; [`FaultyDisk::power_cut`] keeps each unsynced page of 4 KiB, or a prefix of
-//! it in sectors, or loses it, as the seed says. A directory's unsynced changes (create, remove, rename) survive as a prefix
-//! of their order. A failed sync forgets what it should have written: a later successful one does not bring it back, as on
-//! Linux. Everything is drawn from one seed.
+//! it in sectors, or loses it, as the seed says; one cut in four comes before anything unsynced was written back, and takes all of it.
+//! A directory's unsynced changes (create, remove, rename) survive as a prefix of their order. A failed sync forgets what it should have
+//! written: a later successful one does not bring it back, as on Linux. Everything is drawn from one seed.
 
 mod port;
 mod state;
@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use state::{Node, State};
+use state::{Cut, Node, State};
 
 /// Chances and limits, of what can go wrong without a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,12 +57,17 @@ impl FaultyDisk {
     /// The power goes and comes back: unsynced pages and names are lost or kept as the seed says, open files are dead, the lock is
     /// free, faults are off.
     pub fn power_cut(&self) {
-        self.state().cut(true);
+        self.state().cut(Cut::Power);
+    }
+
+    /// The same, before anything unsynced was written back: all of it is lost.
+    pub fn early_power_cut(&self) {
+        self.state().cut(Cut::EarlyPower);
     }
 
     /// The process is killed: everything written stays, open files are dead, the lock is free, faults are off.
     pub fn kill(&self) {
-        self.state().cut(false);
+        self.state().cut(Cut::Kill);
     }
 
     /// Operations counted for [`Faults::stop_after_operations`] since [`FaultyDisk::set_faults`].

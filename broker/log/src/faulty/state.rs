@@ -43,6 +43,20 @@ impl Inode {
         self.bytes.resize(bytes, 0);
         self.dirty.extend(before / PAGE..bytes.div_ceil(PAGE));
     }
+
+    fn forget_unsynced(&mut self) {
+        self.dirty.clear();
+        self.bytes.clone_from(&self.durable);
+    }
+}
+
+/// How everything ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    Kill,
+    Power,
+    /// Before anything unsynced was written back.
+    EarlyPower,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,19 +161,20 @@ impl State {
         synced.iter().for_each(|change| change.apply(&mut self.durable_names));
     }
 
-    pub(super) fn cut(&mut self, power: bool) {
+    pub(super) fn cut(&mut self, cut: Cut) {
         self.life += 1;
         self.locked = false;
         self.faults = Faults::default();
-        if !power {
+        if cut == Cut::Kill {
             return;
         }
+        let nothing_was_written_back = cut == Cut::EarlyPower || self.below(4) == 0;
         let directories: BTreeSet<PathBuf> =
             self.unsynced_names.iter().map(|change| change.directory().to_owned()).collect();
         for directory in directories {
             let changes: Vec<NameChange> =
                 self.unsynced_names.iter().filter(|c| c.directory() == directory).cloned().collect();
-            let kept = self.below(changes.len() + 1);
+            let kept = if nothing_was_written_back { 0 } else { self.below(changes.len() + 1) };
             changes[..kept].iter().for_each(|change| change.apply(&mut self.durable_names));
         }
         self.unsynced_names.clear();
@@ -172,7 +187,13 @@ impl State {
         self.durable_names = self.names.clone();
         let mut files = std::mem::take(&mut self.files);
         files.retain(|file, _| self.names.values().any(|node| *node == Node::File(*file)));
-        files.values_mut().for_each(|inode| self.cut_file(inode));
+        for inode in files.values_mut() {
+            if nothing_was_written_back {
+                inode.forget_unsynced();
+            } else {
+                self.cut_file(inode);
+            }
+        }
         self.files = files;
     }
 
