@@ -107,6 +107,12 @@ pub enum Act {
         place: Place,
         offset: i64,
     },
+    /// The first record at or after a time was asked for, decided or not, and this was the answer.
+    LookUp {
+        place: Place,
+        timestamp_ms: i64,
+        offset: Option<i64>,
+    },
     /// The process begins anew and remembers nothing.
     Crash,
     /// The member found that it owns the partition and begins at `offset`. It did not own it at the operation's start.

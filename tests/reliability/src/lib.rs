@@ -20,5 +20,5 @@ pub mod sim;
 pub mod soak;
 mod verdict;
 
-pub use load::{Load, Plan};
+pub use load::{Load, Plan, Stress};
 pub use report::{Deeds, RunReport};

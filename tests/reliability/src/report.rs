@@ -43,6 +43,7 @@ impl RunReport {
                     );
                 }
                 Act::Poll { records, .. } => add("records polled", records.len()),
+                Act::LookUp { .. } => add("times looked up", 1),
                 Act::Commit { outcome: Outcome::Done, .. } => add("commits", 1),
                 Act::Acquire { .. } => add("changes of owner", 1),
                 Act::Scan { .. } => add("full reads of a compacted topic", 1),

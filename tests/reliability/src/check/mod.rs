@@ -10,6 +10,7 @@ mod index;
 mod log;
 mod polls;
 mod retention;
+mod times;
 mod transactions;
 
 #[cfg(test)]
@@ -22,7 +23,8 @@ use crate::history::History;
 use index::Index;
 
 /// What can be wrong with a history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+#[value(rename_all = "verbatim")]
 pub enum Kind {
     /// Acknowledged, or read by somebody, below the end that was read, above the log start, and not there.
     LostWrite,
@@ -76,6 +78,8 @@ pub enum Kind {
     RemovedEarly,
     /// There long after its time.
     KeptTooLong,
+    /// What was found for a time is not the first record from then on.
+    WrongTime,
 }
 
 /// One error.
@@ -113,6 +117,7 @@ pub fn check(history: &History) -> Vec<Anomaly> {
     groups::check(history, &index, &mut report);
     compaction::check(history, &index, &mut report);
     retention::check(history, &index, &mut report);
+    times::check(history, &index, &mut report);
     report.0
 }
 

@@ -206,6 +206,11 @@ fn poll_skip() {
     three().assign(2, 0).poll(2, &[(0, 10)]).poll(2, &[(2, 12)]).has(Kind::PollSkip);
     three().assign(2, 0).poll(2, &[(1, 11)]).has(Kind::PollSkip);
     three().assign(2, 0).poll(2, &[(0, 10)]).assign(2, 2).poll(2, &[(2, 12)]).fits();
+    // a seek goes on with the first record from there
+    let seek = || three().assign(2, 0).op(2, Act::Seek { place: P, offset: 1 });
+    seek().poll(2, &[(2, 12)]).has(Kind::PollSkip);
+    seek().poll(2, &[(0, 10)]).has(Kind::NonmonotonicPoll);
+    seek().poll(2, &[(1, 11)]).fits();
     // an offset that holds nothing, as the end of a transaction has
     let gap = Tale::new().send(1, &[(10, at(0))]).send(1, &[(11, at(2))]);
     gap.assign(2, 0).poll(2, &[(0, 10)]).poll(2, &[(2, 11)]).fits();
@@ -463,4 +468,28 @@ fn resurrected_while_others_write() {
     let tale = Tale::new().rules(Rules { compacted: true, ..Rules::default() }).put(100, 0);
     let tale = tale.op(1, Act::Send { txn: Some(1), records: vec![open] });
     scan(tale, &[(0, 100)]).end_txn(1, true, Outcome::Done).fits();
+}
+
+#[test]
+fn wrong_time() {
+    let timed = |value, offset, timestamp_ms| Act::Send {
+        txn: None,
+        records: vec![Sent { timestamp_ms, ..sent(P, value, at(offset)) }],
+    };
+    let look_up = |timestamp_ms, offset| Act::LookUp { place: P, timestamp_ms, offset };
+    // times need not rise
+    let log = || Tale::new().op(1, timed(10, 0, 500)).op(1, timed(11, 1, 400)).op(1, timed(12, 2, 600));
+    log().op(2, look_up(550, Some(1))).has(Kind::WrongTime);
+    log().op(2, look_up(450, Some(2))).has(Kind::WrongTime);
+    log().op(2, look_up(600, None)).has(Kind::WrongTime);
+    log().op(2, look_up(501, Some(2))).fits();
+    log().op(2, look_up(400, Some(0))).fits();
+    log().op(2, look_up(601, None)).fits();
+    // not yet there when it was asked for
+    Tale::new().op(2, look_up(500, None)).op(1, timed(10, 0, 500)).fits();
+    log().op(1, timed(13, 3, 700)).op(2, look_up(700, None)).meanwhile().fits();
+    // retention may have been first
+    let kept = Rules { retention_ms: Some(10), ..Rules::default() };
+    let gone = log().rules(kept).clock(5000, 5000).op(2, look_up(450, Some(2)));
+    gone.last(1, 3, &[(1, 11), (2, 12)]).fits();
 }

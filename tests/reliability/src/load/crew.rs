@@ -11,7 +11,7 @@ use sunseo_client::Client;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Load, Shared, auditor, churn, member, mill, positioned, producer, reader, teller};
+use super::{Plan, Shared, auditor, churn, member, mill, positioned, producer, reader, seeker, teller};
 
 /// What is between one client and the node, as far as a client may know.
 pub(crate) trait Way: fmt::Debug + Send + Sync {
@@ -29,7 +29,7 @@ pub(crate) struct Crew {
 impl Crew {
     /// Starts them. `connect` makes a client from a seed.
     pub(crate) fn begin(
-        load: Load,
+        Plan { load, stress, .. }: Plan,
         shared: &Arc<Shared>,
         rng: &mut StdRng,
         connect: impl Fn(u64) -> (Client, Arc<dyn Way>),
@@ -51,9 +51,13 @@ impl Crew {
             let (shared, client, _, rng) = next();
             crew.spawn("reader", reader::run(shared, client, rng));
         }
+        for _ in 0..load.seekers {
+            let (shared, client, _, rng) = next();
+            crew.spawn("seeker", seeker::run(shared, client, rng));
+        }
         for _ in 0..load.members {
             let (shared, client, way, rng) = next();
-            crew.spawn("member", member::run(shared, client, way, rng));
+            crew.spawn("member", member::run(shared, client, way, rng, stress));
         }
         for number in 0..load.tellers * load.rivals {
             let (shared, client, _, rng) = next();

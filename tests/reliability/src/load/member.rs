@@ -11,7 +11,7 @@ use sunseo_client::{
     AssignedPartition, Client, ConsumedRecord, Consumer, ConsumerConfig, OutOfRangePolicy, RebalanceListener,
 };
 
-use super::{KEPT, PLAIN, Shared, Topic, Way, number, pause, reads};
+use super::{KEPT, PLAIN, Shared, Stress, Topic, Way, number, pause, reads};
 use crate::history::{Act, Isolation, Moment, Outcome, Owning, Place};
 
 /// The one group of a run.
@@ -57,7 +57,14 @@ struct Member<'a> {
 }
 
 /// Takes part until the run stops and nothing is left to read.
-pub(super) async fn run(shared: Arc<Shared>, client: Client, way: Arc<dyn Way>, mut rng: StdRng) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    client: Client,
+    way: Arc<dyn Way>,
+    mut rng: StdRng,
+    stress: Stress,
+) {
+    let calm = if stress == Stress::Members { 60 } else { 300 };
     let mut quiet = 0;
     while quiet < 30 {
         let process = shared.recorder.process();
@@ -90,7 +97,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client, way: Arc<dyn Way>, 
                 member.commit().await;
             }
             if !shared.stopped() {
-                trouble(&*way, &mut rng).await;
+                trouble(&*way, &mut rng, calm).await;
             }
             pause(&mut rng, 0..50).await;
         }
@@ -98,9 +105,9 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client, way: Arc<dyn Way>, 
     }
 }
 
-/// Now and then the member does not poll, or its way to the node stands still.
-async fn trouble(way: &dyn Way, rng: &mut StdRng) {
-    match rng.random_range(0..300) {
+/// Now and then, twice in so many times, the member does not poll, or its way to the node stands still.
+async fn trouble(way: &dyn Way, rng: &mut StdRng, calm: u32) {
+    match rng.random_range(0..calm) {
         0 => pause(rng, 500..15_000).await,
         1 => way.stand_still(Duration::from_millis(rng.random_range(500..15_000))),
         _ => {}

@@ -9,12 +9,13 @@ mod plan;
 mod positioned;
 mod producer;
 mod reader;
+mod seeker;
 mod teller;
 mod topics;
 mod transaction;
 
 pub(crate) use crew::{Crew, Way};
-pub use plan::{Load, Plan};
+pub use plan::{Load, Plan, Stress};
 pub(crate) use topics::{
     CHURN_NUMBERS, KEPT, LATEST, MADE, PLAIN, SEGMENT_MS, STANDING, Topic, make_topics, number,
 };

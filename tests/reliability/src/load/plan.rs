@@ -9,6 +9,8 @@ pub struct Load {
     pub producers: usize,
     pub positioned: usize,
     pub readers: usize,
+    /// Readers that look up offsets and times.
+    pub seekers: usize,
     pub members: usize,
     /// Transactional names, and how many instances fight for each.
     pub tellers: usize,
@@ -27,6 +29,20 @@ pub struct Plan {
     pub fault_pause_ms_max: u64,
     /// The way to the node loses and delays.
     pub bad_way: bool,
+    pub stress: Stress,
+}
+
+/// What happens more often than the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stress {
+    /// Everything in its turn.
+    Mixed,
+    /// The node dies, and what it had not synced is lost.
+    Deaths,
+    /// Members stand still.
+    Members,
+    /// Offsets and times are looked up.
+    Lookups,
 }
 
 impl Plan {
@@ -40,6 +56,7 @@ impl Plan {
                 producers: rng.random_range(1..4),
                 positioned: rng.random_range(0..3),
                 readers: rng.random_range(1..4),
+                seekers: rng.random_range(1..3),
                 members: rng.random_range(2..5),
                 tellers: rng.random_range(0..3),
                 rivals: rng.random_range(1..3),
@@ -47,6 +64,20 @@ impl Plan {
             },
             fault_pause_ms_max: [6_000, 12_000, 3_000][rng.random_range(0..3)],
             bad_way: rng.random_range(0..3) > 0,
+            stress: Stress::Mixed,
         }
+    }
+
+    /// The plan of a seed with more of one thing.
+    #[must_use]
+    pub fn with(seed: u64, stress: Stress) -> Self {
+        let mut plan = Self { stress, ..Self::of(seed) };
+        match stress {
+            Stress::Mixed => {}
+            Stress::Deaths => (plan.load.positioned, plan.fault_pause_ms_max) = (1, 3_000),
+            Stress::Members => (plan.load.members, plan.fault_pause_ms_max) = (5, 12_000),
+            Stress::Lookups => (plan.load.seekers, plan.fault_pause_ms_max) = (4, 12_000),
+        }
+        plan
     }
 }

@@ -8,16 +8,25 @@ use sunseo_log::faulty::Faults;
 use tokio::time::Instant;
 
 use super::node::{Death, World};
+use crate::load::{Plan, Stress};
 use crate::report::Deeds;
 
 /// Hours that a clock jumps at most.
 const JUMP_MS_MAX: i64 = 6 * 3_600_000;
 const LATENCY_MS: u64 = 2;
+/// Before deaths upon deaths: a checkpoint knows the topics then, also on a disk that forgets what is journaled.
+const CALM: Duration = Duration::from_secs(8);
+/// What [`act`] can do, and the part of it that is the node's death.
+const TURNS: u32 = 12;
+const DEATHS: std::ops::Range<u32> = 0..5;
 
 /// Torments the node until the time is over; leaves it running.
-pub(super) async fn run(world: &mut World, rng: &mut StdRng, pause_ms_max: u64, until: Instant) -> Deeds {
-    let mut deeds = Deeds::new();
+pub(super) async fn run(world: &mut World, rng: &mut StdRng, plan: &Plan, until: Instant) -> Deeds {
+    let (mut deeds, pause_ms_max) = (Deeds::new(), plan.fault_pause_ms_max);
     world.disk.pace.set_latency(Duration::from_millis(LATENCY_MS));
+    if plan.stress == Stress::Deaths {
+        tokio::time::sleep(CALM).await;
+    }
     while Instant::now() < until {
         if pause_ms_max == 0 {
             tokio::time::sleep_until(until).await;
@@ -26,10 +35,16 @@ pub(super) async fn run(world: &mut World, rng: &mut StdRng, pause_ms_max: u64, 
         let pause = Duration::from_millis(rng.random_range(pause_ms_max / 10..pause_ms_max));
         let fuse = std::sync::Arc::clone(&world.disk.fuse);
         tokio::select! {
-            () = tokio::time::sleep(pause) => act(world, rng, &mut deeds).await,
+            () = tokio::time::sleep(pause) => {
+                let turn = match plan.stress {
+                    Stress::Deaths if rng.random_range(0..4) > 0 => rng.random_range(DEATHS),
+                    _ => rng.random_range(0..TURNS),
+                };
+                act(world, rng, (turn, plan.stress), &mut deeds).await;
+            }
             () = fuse.burnt.notified() => {
                 *deeds.entry("deaths at an operation").or_default() += 1;
-                die(world, rng, &mut deeds).await;
+                die(world, rng, plan.stress, &mut deeds).await;
             }
         }
     }
@@ -43,10 +58,10 @@ pub(super) async fn run(world: &mut World, rng: &mut StdRng, pause_ms_max: u64, 
     deeds
 }
 
-async fn act(world: &mut World, rng: &mut StdRng, deeds: &mut Deeds) {
+async fn act(world: &mut World, rng: &mut StdRng, (turn, stress): (u32, Stress), deeds: &mut Deeds) {
     let mut did = |what: &'static str| *deeds.entry(what).or_default() += 1;
-    match rng.random_range(0..12) {
-        0..3 => die(world, rng, deeds).await,
+    match turn {
+        0..3 => die(world, rng, stress, deeds).await,
         3..5 => {
             did("fuses");
             world.disk.fuse.light(rng.random_range(0..300));
@@ -81,7 +96,7 @@ async fn act(world: &mut World, rng: &mut StdRng, deeds: &mut Deeds) {
             tokio::time::sleep(Duration::from_millis(rng.random_range(1..500))).await;
             world.set_faults(Faults::default());
             // a partition that stopped goes on with the next start
-            die(world, rng, deeds).await;
+            die(world, rng, stress, deeds).await;
         }
         10 => {
             did("short reads and writes");
@@ -96,15 +111,19 @@ async fn act(world: &mut World, rng: &mut StdRng, deeds: &mut Deeds) {
 }
 
 /// A death, some time without a node, a start; sometimes one more death in the middle of the start.
-async fn die(world: &mut World, rng: &mut StdRng, deeds: &mut Deeds) {
-    let death = if rng.random_range(0..3) == 0 { Death::Kill } else { Death::PowerCut };
+async fn die(world: &mut World, rng: &mut StdRng, stress: Stress, deeds: &mut Deeds) {
+    let power_cut = if stress == Stress::Deaths { Death::EarlyPowerCut } else { Death::PowerCut };
+    let death = if rng.random_range(0..3) == 0 { Death::Kill } else { power_cut };
     *deeds.entry(if death == Death::Kill { "kills" } else { "power cuts" }).or_default() += 1;
     world.end(death).await;
     if rng.random_range(0..3) == 0 {
         world.disk.fuse.light(rng.random_range(0..60));
         if world.start().await.is_err() {
             *deeds.entry("interrupted starts").or_default() += 1;
-            world.disk.disk.power_cut();
+            match stress {
+                Stress::Deaths => world.disk.disk.early_power_cut(),
+                _ => world.disk.disk.power_cut(),
+            }
         }
     }
     rest(world, rng).await;

@@ -22,6 +22,8 @@ pub enum Death {
     Kill,
     /// What was not synced may be lost.
     PowerCut,
+    /// What was not synced is lost.
+    EarlyPowerCut,
     /// It was asked to stop.
     Shutdown,
 }
@@ -141,6 +143,7 @@ impl World {
         drop(broker);
         match death {
             Death::PowerCut => self.disk.disk.power_cut(),
+            Death::EarlyPowerCut => self.disk.disk.early_power_cut(),
             Death::Kill | Death::Shutdown => self.disk.disk.kill(),
         }
         self.disk.fuse.renew();

@@ -69,12 +69,12 @@ async fn live(seed: u64, plan: Plan, pace: Arc<Pace>) -> RunReport {
     let quiet = world.quiet_client();
     make_topics(&quiet, &shared, &mut rng, retention_ms).await.expect("topics are made");
     let odds = if plan.bad_way { Odds::BAD } else { Odds::GOOD };
-    let mut crew = Crew::begin(plan.load, &shared, &mut rng, |seed| {
+    let mut crew = Crew::begin(plan, &shared, &mut rng, |seed| {
         let (client, door) = world.client(seed, odds);
         (client, Arc::new(door) as Arc<dyn Way>)
     });
     let until = Instant::now() + Duration::from_secs(plan.seconds);
-    let deeds = nemesis::run(&mut world, &mut rng, plan.fault_pause_ms_max, until).await;
+    let deeds = nemesis::run(&mut world, &mut rng, &plan, until).await;
     shared.stop();
     world.entrance.calm();
     crew.rest(seed, REST).await;
