@@ -1,6 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both install what is missing by themselves.
 
-.PHONY: help demo chaos test reliability soak fuzz bench peers build install clean
+.PHONY: help demo chaos test reliability mutants soak fuzz bench peers build install clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -16,6 +16,9 @@ test:            ## format, lints, documentation, unit, property, integration an
 
 reliability:     ## seeded runs of a node that is killed and fooled, in process and as the binary, every history checked (SEEDS=n FROM=n PROCESSES=n)
 	@scripts/run.sh scripts/reliability.sh
+
+mutants:         ## breaks the product in one way at a time and shows that the history checker sees it (ONLY="name name" SEEDS=n)
+	@scripts/run.sh scripts/mutants.sh
 
 soak:            ## a simulated day of one node, and what grew: memory, descriptors, disk, tables (HOURS=n SEED=n)
 	@scripts/run.sh cargo run --locked --package sunseo-reliability -- soak --hours $(or $(HOURS),24) --seed $(or $(SEED),0)

@@ -11,6 +11,8 @@
 pub mod check;
 pub mod history;
 mod load;
+#[cfg(test)]
+mod mutants;
 pub mod payload;
 pub mod process;
 pub mod recorder;

@@ -1,4 +1,5 @@
-//! Runs seeds and counts: `sunseo-reliability sim --seeds 200`, and `process` for the binary; runs a day and looks for what grows: `sunseo-reliability soak`.
+//! Seeded runs: `sim --seeds 200` in process, `process` with the binary, `hunt` for a seed that shows an error; and `soak`, a day that shows what
+//! grows.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,11 +11,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use sunseo_reliability::check::counts;
+use sunseo_reliability::check::{Kind, counts};
 use sunseo_reliability::history::Op;
 use sunseo_reliability::process::{self, Process};
 use sunseo_reliability::soak::{self, NAMES, Sample, Soak};
-use sunseo_reliability::{Plan, RunReport, sim};
+use sunseo_reliability::{Plan, RunReport, Stress, sim};
 
 #[derive(Debug, Parser)]
 #[command(about = "Seeded runs of a node and its clients, and a checker of what they saw")]
@@ -33,6 +34,9 @@ enum What {
         /// How many seeds.
         #[arg(long, default_value_t = 200)]
         seeds: u64,
+        /// What happens more often than the rest.
+        #[arg(long, value_enum, default_value_t = Stress::Mixed)]
+        stress: Stress,
         /// Prints each seed.
         #[arg(short, long)]
         verbose: bool,
@@ -64,6 +68,21 @@ enum What {
         #[arg(long)]
         history: Option<PathBuf>,
     },
+    /// As `sim` with a node that is broken on purpose: says at which seed the checker saw it. A run that breaks off proves nothing.
+    Hunt {
+        /// How many seeds at most.
+        #[arg(long, default_value_t = 60)]
+        seeds: u64,
+        /// No further seed begins after so many seconds.
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+        /// What happens more often than the rest.
+        #[arg(long, value_enum, default_value_t = Stress::Mixed)]
+        stress: Stress,
+        /// Kinds of errors of which one must be seen; any when there is none.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        expect: Vec<Kind>,
+    },
     /// A day of one node in simulated time: what grows?
     Soak {
         /// Simulated hours.
@@ -81,9 +100,12 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SUNSEO_LOG").unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Arguments::parse().what {
-        What::Sim { from, seeds, verbose, first, history } => {
+        What::Sim { from, seeds, stress, verbose, first, history } => {
             let manner = Manner { verbose, first, history };
-            count(from..from + seeds, &manner, |seed| Ok(sim::run(seed, Plan::of(seed))))
+            count(from..from + seeds, &manner, |seed| Ok(sim::run(seed, Plan::with(seed, stress))))
+        }
+        What::Hunt { seeds, seconds, stress, expect } => {
+            hunt(seeds, Duration::from_secs(seconds), stress, &expect)
         }
         What::Process { binary, faketime, from, seeds, seconds, history } => {
             if faketime.is_none() {
@@ -117,14 +139,11 @@ fn count(
     for seed in seeds {
         let start = Instant::now();
         // what breaks off is an error of its seed, and the others are still worth knowing
-        let ended = match std::panic::catch_unwind(|| run(seed)) {
-            Ok(Ok(report)) => Ok(report),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("a panic, told above".to_owned()),
-        };
-        let report = match ended {
-            Ok(report) => report,
-            Err(why) => {
+        let report = match std::panic::catch_unwind(|| run(seed)) {
+            Ok(Ok(report)) => report,
+            ended => {
+                let error = ended.ok().and_then(Result::err);
+                let why = error.map_or_else(|| "a panic, told above".to_owned(), |error| error.to_string());
                 println!("seed {seed} broke off: {why}");
                 wrong += 1;
                 if manner.first {
@@ -143,16 +162,7 @@ fn count(
             continue;
         }
         wrong += 1;
-        println!("seed {seed}: {:?}", counts(&report.anomalies));
-        for anomaly in report.anomalies.iter().take(5) {
-            println!("  {anomaly}");
-        }
-        if let Some(folder) = &manner.history {
-            match write_history(folder, &report) {
-                Ok(path) => println!("  its operations: {}", path.display()),
-                Err(error) => eprintln!("{}: {error}: give a folder that can be written", folder.display()),
-            }
-        }
+        tell(&report, manner.history.as_deref());
         if manner.first {
             break;
         }
@@ -162,6 +172,19 @@ fn count(
     }
     println!("{wrong:>12} runs with an error, in {:.1?}", began.elapsed());
     if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What is wrong with a run.
+fn tell(report: &RunReport, history: Option<&Path>) {
+    println!("seed {}: {:?}", report.seed, counts(&report.anomalies));
+    for anomaly in report.anomalies.iter().take(5) {
+        println!("  {anomaly}");
+    }
+    let Some(folder) = history else { return };
+    match write_history(folder, report) {
+        Ok(path) => println!("  its operations: {}", path.display()),
+        Err(error) => eprintln!("{}: {error}: give a folder that can be written", folder.display()),
+    }
 }
 
 /// The operations in the order in which they began.
@@ -177,6 +200,38 @@ fn write_history(folder: &Path, report: &RunReport) -> io::Result<PathBuf> {
     }
     file.flush()?;
     Ok(path)
+}
+
+/// Looks for the first seed with an error of one of the kinds.
+fn hunt(seeds: u64, time: Duration, stress: Stress, expect: &[Kind]) -> ExitCode {
+    let began = Instant::now();
+    let (mut runs, mut broken_off) = (0, 0);
+    // why a run breaks off is the mutant's business
+    std::panic::set_hook(Box::new(|_| {}));
+    for seed in 0..seeds {
+        if began.elapsed() > time {
+            break;
+        }
+        runs += 1;
+        let Ok(report) = std::panic::catch_unwind(|| sim::run(seed, Plan::with(seed, stress))) else {
+            broken_off += 1;
+            continue;
+        };
+        let found = counts(&report.anomalies);
+        let is_expected = |kind| expect.is_empty() || expect.contains(kind);
+        if found.keys().any(is_expected) {
+            println!("caught at seed {seed} after {:.0?}: {found:?}", began.elapsed());
+            for anomaly in report.anomalies.iter().take(3) {
+                println!("  {anomaly}");
+            }
+            return ExitCode::SUCCESS;
+        }
+        if !found.is_empty() {
+            println!("seed {seed} shows {found:?}, not what was expected");
+        }
+    }
+    println!("missed in {runs} runs, {broken_off} of them broke off, after {:.0?}", began.elapsed());
+    ExitCode::FAILURE
 }
 
 fn soak(soak: &Soak) -> ExitCode {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::node::Node;
 use super::way::Gated;
-use crate::load::{Crew, Load, Shared, TIMEOUT_MAX, Way, make_topics};
+use crate::load::{Crew, Load, Plan, Shared, TIMEOUT_MAX, Way, make_topics};
 use crate::report::{Deeds, RunReport};
 use crate::verdict;
 
@@ -61,12 +61,15 @@ async fn live(process: &Process, seed: u64) -> io::Result<RunReport> {
         producers: rng.random_range(1..3),
         positioned: 1,
         readers: rng.random_range(1..3),
+        seekers: 1,
         members: rng.random_range(2..4),
         tellers: rng.random_range(1..3),
         rivals: rng.random_range(1..3),
         mills: rng.random_range(1..3),
     };
-    let mut crew = Crew::begin(load, &shared, &mut rng, connect);
+    // what happens to the node is drawn below
+    let plan = Plan { load, ..Plan::of(seed) };
+    let mut crew = Crew::begin(plan, &shared, &mut rng, connect);
     let until = Instant::now() + process.load;
     let mut deeds = Deeds::new();
     let mut latest_skew = 0;
