@@ -1,9 +1,9 @@
 //! The requests that a transport between a client and the node passes on unchanged: all but produce and fetch.
 
-/// Calls `$pass!` with the name, the request and the response of each.
-macro_rules! for_each_request {
-    ($pass:ident) => {
-        $pass! {
+/// The methods of a `Transport` for them, each handing its request to `self.pass` with what to call.
+macro_rules! pass_on_requests {
+    () => {
+        $crate::requests::pass_on_requests! {
             metadata: MetadataRequest -> MetadataResponse;
             list_offsets: ListOffsetsRequest -> ListOffsetsResponse;
             init_producer: InitProducerRequest -> InitProducerResponse;
@@ -33,6 +33,18 @@ macro_rules! for_each_request {
             tier_flush: TierFlushRequest -> TierFlushResponse;
         }
     };
+    ($($name:ident: $request:ident -> $response:ident;)*) => {$(
+        fn $name<'life0, 'async_trait>(
+            &'life0 self,
+            request: sunseo_proto::v1::$request,
+        ) -> futures::future::BoxFuture<'async_trait, sunseo_client::Result<sunseo_proto::v1::$response>>
+        where
+            'life0: 'async_trait,
+            Self: 'async_trait,
+        {
+            self.pass(request, |to, request| async move { to.$name(request).await }.boxed())
+        }
+    )*};
 }
 
-pub(crate) use for_each_request;
+pub(crate) use pass_on_requests;

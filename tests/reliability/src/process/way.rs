@@ -9,7 +9,7 @@ use sunseo_client::{Error, ErrorCode, Result, SharedTransport, Transport};
 use sunseo_proto::v1;
 
 use crate::load::Way;
-use crate::requests::for_each_request;
+use crate::requests::pass_on_requests;
 
 /// Clones are the same one.
 #[derive(Clone, Debug)]
@@ -54,21 +54,6 @@ impl Way for Gated {
     }
 }
 
-macro_rules! pass {
-    ($($name:ident: $request:ident -> $response:ident;)*) => {$(
-        fn $name<'life0, 'async_trait>(
-            &'life0 self,
-            request: v1::$request,
-        ) -> BoxFuture<'async_trait, Result<v1::$response>>
-        where
-            'life0: 'async_trait,
-            Self: 'async_trait,
-        {
-            self.pass(request, |inner, request| async move { inner.$name(request).await }.boxed())
-        }
-    )*};
-}
-
 impl Transport for Gated {
     fn produce(&self, request: v1::ProduceRequest) -> BoxFuture<'static, Result<v1::ProduceResponse>> {
         self.inner.produce(request)
@@ -78,5 +63,5 @@ impl Transport for Gated {
         self.inner.fetch(request)
     }
 
-    for_each_request!(pass);
+    pass_on_requests!();
 }

@@ -17,7 +17,7 @@ use sunseo_proto::v1;
 use tokio::sync::{oneshot, watch};
 
 use crate::load::Way;
-use crate::requests::for_each_request;
+use crate::requests::pass_on_requests;
 
 /// Where the node is, for every door.
 #[derive(Debug, Default)]
@@ -111,8 +111,20 @@ impl Door {
         }
     }
 
-    /// Sends a request on its way now; the future is what comes back.
     fn pass<Q, R>(
+        &self,
+        request: Q,
+        call: fn(BrokerHandle, Q) -> BoxFuture<'static, Result<R>>,
+    ) -> BoxFuture<'static, Result<R>>
+    where
+        Q: Send + 'static,
+        R: Send + 'static,
+    {
+        self.send(request, false, call)
+    }
+
+    /// Sends a request on its way now; the future is what comes back.
+    fn send<Q, R>(
         &self,
         request: Q,
         may_be_late: bool,
@@ -187,29 +199,14 @@ fn away() -> Error {
     Error::new(ErrorCode::Unavailable, "simulated loss")
 }
 
-macro_rules! pass {
-    ($($name:ident: $request:ident -> $response:ident;)*) => {$(
-        fn $name<'life0, 'async_trait>(
-            &'life0 self,
-            request: v1::$request,
-        ) -> BoxFuture<'async_trait, Result<v1::$response>>
-        where
-            'life0: 'async_trait,
-            Self: 'async_trait,
-        {
-            self.pass(request, false, |handle, request| async move { handle.$name(request).await }.boxed())
-        }
-    )*};
-}
-
 impl Transport for Door {
     fn produce(&self, request: v1::ProduceRequest) -> BoxFuture<'static, Result<v1::ProduceResponse>> {
-        self.pass(request, true, |handle, request| handle.produce(request))
+        self.send(request, true, |handle, request| handle.produce(request))
     }
 
     fn fetch(&self, request: v1::FetchRequest) -> BoxFuture<'static, Result<v1::FetchResponse>> {
-        self.pass(request, false, |handle, request| handle.fetch(request))
+        self.pass(request, |handle, request| handle.fetch(request))
     }
 
-    for_each_request!(pass);
+    pass_on_requests!();
 }
