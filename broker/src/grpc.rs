@@ -13,7 +13,7 @@
 mod bounded;
 pub mod connections;
 mod pieces;
-mod plain_records;
+pub(crate) mod plain_records;
 mod streams;
 
 use futures::stream::BoxStream;

@@ -13,6 +13,9 @@ mod cold;
 pub mod config;
 mod coordinator;
 mod folded;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod group;
 pub mod grpc;

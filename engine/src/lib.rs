@@ -19,6 +19,9 @@ pub mod dsl;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod grpc;
 mod ops;
 pub mod plan;

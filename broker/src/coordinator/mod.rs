@@ -12,7 +12,7 @@
 mod requests;
 mod shard;
 mod turn;
-mod validate;
+pub(crate) mod validate;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -25,7 +25,7 @@ pub(super) fn few(field: &str, count: usize, max: usize) -> Result<()> {
 }
 
 /// A heartbeat with a member id, and the name of its group.
-pub(super) fn heartbeat(
+pub(crate) fn heartbeat(
     request: v1::GroupHeartbeatRequest,
     partitions_max: usize,
 ) -> Result<(String, Heartbeat)> {

@@ -118,7 +118,7 @@ impl Group {
         let assignor = self.check_join(beat, facts.config)?;
         if let Some(known) = self.members.get_mut(&beat.member_id) {
             // it keeps its place, but what it sent before it joined again is about an earlier time of holding it
-            self.last_member_epoch += 1;
+            self.last_member_epoch = after(self.last_member_epoch);
             known.renew(self.last_member_epoch);
             self.unsaved = true;
             return Ok(());
@@ -138,7 +138,7 @@ impl Group {
         };
         member.topics.clone_from(&beat.topics);
         member.previous_epoch = JOIN_EPOCH;
-        self.last_member_epoch += 1;
+        self.last_member_epoch = after(self.last_member_epoch);
         member.epoch = self.last_member_epoch;
         self.assignor = assignor;
         self.members.insert(beat.member_id.clone(), member);
@@ -223,7 +223,7 @@ impl Group {
     }
 
     fn retarget(&mut self, topics: &dyn Topics) {
-        self.epoch += 1;
+        self.epoch = after(self.epoch);
         self.unsaved = true;
         self.facts = self.subscribed(topics);
         self.revoke_gone(topics);
@@ -249,7 +249,7 @@ impl Group {
                 topics.fact(&partition.topic).is_none_or(|fact| fact.id != grant.topic_id)
             };
             if member.revoke(gone) {
-                self.last_member_epoch += 1;
+                self.last_member_epoch = after(self.last_member_epoch);
                 member.advance(self.last_member_epoch);
             }
         }
@@ -260,7 +260,7 @@ impl Group {
             return;
         }
         let Some(mut member) = self.members.remove(member_id) else { return };
-        let (taken, next) = (self.held(), self.last_member_epoch + 1);
+        let (taken, next) = (self.held(), after(self.last_member_epoch));
         let free = |partition: &TopicPartition| match taken.contains(partition) {
             true => None,
             false => self.facts.get(&partition.topic).map(|fact| fact.id),
@@ -285,6 +285,11 @@ impl Group {
             assignment: member.assigned().cloned().collect(),
         }
     }
+}
+
+/// The next epoch. The highest one stays: after it would come those by which members join and leave.
+fn after(epoch: i32) -> i32 {
+    epoch.saturating_add(1)
 }
 
 /// Whether `epoch` is the member's present or, because an answer may be lost, its previous one.

@@ -22,22 +22,25 @@ enum State {
 
 /// Counts in one message after the other.
 #[derive(Debug)]
-pub(super) struct RecordCounter {
+pub(crate) struct RecordCounter {
     state: State,
     at: u64,
     /// Where the messages on the way end, the innermost last.
     ends: Vec<u64>,
+    /// Groups that are open. No message of ours has any, but the decoder passes over them like any field it does not know, and reads on.
+    groups: usize,
     varint: u64,
     shift: u32,
     records: usize,
 }
 
 impl RecordCounter {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: State::Tag,
             at: 0,
             ends: Vec::with_capacity(WAY.len()),
+            groups: 0,
             varint: 0,
             shift: 0,
             records: 0,
@@ -45,18 +48,19 @@ impl RecordCounter {
     }
 
     /// Another message begins.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.ends.clear();
-        (self.state, self.at, self.varint, self.shift, self.records) = (State::Tag, 0, 0, 0, 0);
+        (self.groups, self.varint, self.shift) = (0, 0, 0);
+        (self.state, self.at, self.records) = (State::Tag, 0, 0);
     }
 
     /// Records that began so far.
-    pub(super) fn records(&self) -> usize {
+    pub(crate) fn records(&self) -> usize {
         self.records
     }
 
     /// The next bytes of the message.
-    pub(super) fn feed(&mut self, mut data: &[u8]) {
+    pub(crate) fn feed(&mut self, mut data: &[u8]) {
         while let Some((&byte, rest)) = data.split_first() {
             match self.state {
                 State::Broken => return,
@@ -96,6 +100,8 @@ impl RecordCounter {
                 0 => self.state = State::Value,
                 1 => self.state = State::Skip(8),
                 2 => self.state = State::Length(value >> 3),
+                3 => self.groups += 1,
+                4 if self.groups > 0 => self.groups -= 1,
                 5 => self.state = State::Skip(4),
                 _ => self.state = State::Broken,
             },
@@ -106,7 +112,7 @@ impl RecordCounter {
 
     fn open(&mut self, field: u64, bytes: u64) {
         let depth = self.ends.len();
-        if WAY.get(depth) != Some(&field) {
+        if self.groups > 0 || WAY.get(depth) != Some(&field) {
             return self.skip(bytes);
         }
         if depth + 1 == WAY.len() {
@@ -154,6 +160,20 @@ mod tests {
                 topic_id: Bytes::from_static(&[1; 16]),
             }
         })
+    }
+
+    /// A field that the decoder passes over must not hide the records behind it.
+    #[test]
+    fn records_behind_a_group_are_counted_and_those_in_it_are_none() {
+        let list = v1::RecordList { records: vec![v1::Record::default(); 3] };
+        let part = v1::ProducePartition { records: Some(list), ..Default::default() };
+        let message = v1::ProduceRequest { partitions: vec![part], ..Default::default() }.encode_to_vec();
+        let groups = [0x6b, 0x73, 0x12, 0x01, 0x0a, 0x74, 0x6c];
+        let bytes = [&groups[..], &message].concat();
+        assert_eq!(v1::ProduceRequest::decode(&bytes[..]).unwrap().partitions.len(), 1);
+        let mut counter = RecordCounter::new();
+        counter.feed(&bytes);
+        assert_eq!(counter.records(), 3);
     }
 
     proptest! {

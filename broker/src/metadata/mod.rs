@@ -10,6 +10,8 @@ mod command;
 pub(crate) mod config;
 pub(crate) mod definitions;
 mod fold;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 pub(crate) mod internal_topics;
 mod log;
 pub(crate) mod names;

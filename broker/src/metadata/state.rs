@@ -309,7 +309,7 @@ impl State {
         let partitions_before = before.partitions;
         let mut after = Topic::clone(before);
         after.partitions = change.partitions;
-        after.version += 1;
+        after.version = next_version(before.version, &before.name)?;
         if let Some(config) = &change.config {
             after.config = config.clone();
         }
@@ -350,7 +350,8 @@ impl State {
             };
             return Err(Error::new(ErrorCode::VersionMismatch, message).at("expected_version"));
         }
-        let version = if have > 0 { have } else { self.definition_version_floor } + 1;
+        let before = if have > 0 { have } else { self.definition_version_floor };
+        let version = next_version(before, &put.name)?;
         let definition = v1::Definition {
             kind: put.kind.clone(),
             name: put.name.clone(),
@@ -404,4 +405,11 @@ impl State {
             next.ok_or_else(|| Error::internal(format!("{count} producer identities after {first}")))?;
         Ok(first)
     }
+}
+
+/// A version is never given twice: where counting ends, so do the changes.
+fn next_version(version: i64, name: &str) -> Result<i64> {
+    version
+        .checked_add(1)
+        .ok_or_else(|| Error::internal(format!("\"{name}\" was changed {version} times: use another name")))
 }

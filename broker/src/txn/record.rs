@@ -16,7 +16,7 @@ use sunseo_proto::{PartitionId, TopicId};
 use crate::folded::Fold;
 use crate::metadata::internal_topics::{SystemTopic, TRANSACTIONS};
 
-use super::state::{By, Ended, Identity, Marker, Members, State, Transaction};
+use super::state::{By, EPOCH_LAST, Ended, Identity, Marker, Members, State, Transaction};
 
 const RECORD_VERSION: u8 = 2;
 
@@ -221,9 +221,14 @@ impl Stored {
             let marker = Marker { identity: identity(found.producer_id, found.epoch)?, ending };
             owed.extend(opened(found.topics)?.into_iter().map(|id| (id, marker)));
         }
+        let identity = identity(self.producer_id, self.epoch)?;
+        let state = State::parse(&self.state).ok_or_else(|| unknown(&format!("state {:?}", self.state)))?;
+        if state == State::Ongoing && identity.epoch > EPOCH_LAST {
+            return Err(no_epoch(self.epoch));
+        }
         Ok(Transaction {
-            identity: identity(self.producer_id, self.epoch)?,
-            state: State::parse(&self.state).ok_or_else(|| unknown(&format!("state {:?}", self.state)))?,
+            identity,
+            state,
             timeout_ms: self.timeout_ms,
             partitions: opened(self.topics)?,
             groups: self.groups.into_iter().collect(),
@@ -250,8 +255,13 @@ fn opened(topics: Vec<StoredTopic>) -> Result<BTreeSet<PartitionId>, EnvelopeErr
 }
 
 fn identity(producer_id: i64, epoch: i32) -> Result<Identity, EnvelopeError> {
-    let epoch = i16::try_from(epoch).map_err(|_| EnvelopeError::Payload(format!("epoch {epoch} is none")))?;
-    Ok(Identity { producer_id, epoch })
+    // the last epoch of a transaction and the one of its end: nothing is stored in the one above them
+    let read = i16::try_from(epoch).ok().filter(|epoch| *epoch <= EPOCH_LAST + 1);
+    read.map(|epoch| Identity { producer_id, epoch }).ok_or_else(|| no_epoch(epoch))
+}
+
+fn no_epoch(epoch: i32) -> EnvelopeError {
+    EnvelopeError::Payload(format!("epoch {epoch} is none"))
 }
 
 fn stored<'a>(partitions: impl Iterator<Item = &'a PartitionId>) -> Vec<StoredTopic> {

@@ -192,7 +192,8 @@ impl Transaction {
         groups: &[String],
         now: Now,
     ) -> Result<Option<Change>> {
-        if asked != self.identity {
+        // nobody was told an epoch that is not usable
+        if asked != self.identity || !self.is_usable() {
             return Err(self.refuse(asked));
         }
         if let Some(id) = partitions.iter().find(|id| self.owed.contains_key(id)) {

@@ -24,6 +24,9 @@ mod check;
 pub mod config;
 mod core;
 mod fetch;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod host;
 mod journal;
 pub mod manifest;

@@ -26,7 +26,7 @@ pub const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
 pub const TRAILER_BYTES: usize = 8;
 
 const FOOTER_VERSION: u8 = 1;
-const OBJECT_MAGIC: u32 = 0x5E05_0B1E;
+pub(crate) const OBJECT_MAGIC: u32 = 0x5E05_0B1E;
 const FIXED_BYTES: usize = 8 * 4 + 4 * 4;
 const ENTRY_BYTES: usize = 24;
 
@@ -186,6 +186,12 @@ impl SegmentFooter {
                 position: payload.get_u64(),
             })
             .collect();
+        let rises =
+            |pair: &[IndexEntry]| pair[0].offset < pair[1].offset && pair[0].position < pair[1].position;
+        let is_within = footer.index.last().is_some_and(|last| last.position < footer.data_bytes);
+        if !footer.index.windows(2).all(rises) || !is_within {
+            return None;
+        }
         footer.block_checksums = (0..blocks).map(|_| payload.get_u32()).collect();
         Some(footer)
     }
@@ -244,6 +250,20 @@ mod tests {
         for cut in 0..tail.len() {
             assert!(SegmentFooter::decode(&tail.slice(..cut)).is_err(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn an_index_that_leads_astray_is_refused() {
+        let (segment, data) = segment_of(100, 400, 700);
+        let footer = SegmentFooter::describe(&data, &segment).unwrap();
+        let refused = |change: fn(&mut Vec<IndexEntry>)| {
+            let mut changed = footer.clone();
+            change(&mut changed.index);
+            assert!(SegmentFooter::decode(&changed.encode()).is_err(), "{:?}", changed.index);
+        };
+        refused(|index| index.swap(0, 1));
+        refused(|index| index[1].position = index[0].position);
+        refused(|index| index.last_mut().unwrap().position = u64::MAX);
     }
 
     #[test]

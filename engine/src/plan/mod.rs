@@ -7,7 +7,7 @@
 
 mod build;
 mod partitions;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wiring;

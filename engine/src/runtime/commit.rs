@@ -65,7 +65,7 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// Number of the output after the last one.
+    /// Number of the output after the last one. Never overflows: a body whose outputs have no numbers is not read.
     pub(crate) fn next_output(&self) -> i64 {
         self.head.first_output + self.outputs.len() as i64
     }
@@ -146,6 +146,9 @@ pub(crate) fn put_head(out: &mut Vec<u8>, head: &CommitHead) {
 
 pub(crate) fn take_head(fields: &mut Fields) -> Result<CommitHead, Error> {
     let number = fields.int()?;
+    if number == i64::MAX {
+        return Err(fields.broken("no commit can follow it"));
+    }
     let mut inputs = Vec::new();
     for _ in 0..fields.count(3)? {
         let (topic, partition) = (fields.text()?, fields.int32()?);
@@ -215,11 +218,14 @@ impl Commit {
         if !fields.is_empty() {
             return Err(fields.broken("bytes follow the last output"));
         }
+        if head.first_output.checked_add(count as i64).is_none() {
+            return Err(fields.broken("there are no numbers for its outputs"));
+        }
         Ok(Self { head, deltas, outputs })
     }
 
     /// The body of a commit that is all in memory.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = CommitWriter::new(&self.head, self.deltas.len());
         for delta in &self.deltas {

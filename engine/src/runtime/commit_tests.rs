@@ -101,6 +101,26 @@ proptest! {
 }
 
 #[test]
+fn a_commit_that_leaves_no_number_for_what_follows_is_refused() {
+    let head = |number, first_output| CommitHead {
+        number,
+        inputs: Vec::new(),
+        meta: Bytes::new(),
+        stream_time_ms: 0,
+        processed: 0,
+        dead_letters: 0,
+        first_output,
+        forwarded: 0,
+    };
+    let output = Output { topic: "out".into(), partition: 0, record: Record::default() };
+    let read =
+        |head| Commit::decode(Commit { head, deltas: vec![], outputs: vec![output.clone()] }.encode().into());
+    assert_eq!(read(head(0, i64::MAX - 1)).expect("the last number").next_output(), i64::MAX);
+    assert!(read(head(0, i64::MAX)).is_err());
+    assert!(read(head(i64::MAX, 0)).is_err());
+}
+
+#[test]
 fn a_chunk_that_does_not_follow_is_corruption() {
     let chunk = |number, index| {
         Entry::Chunk(Chunk { epoch: 1, number, index, last: false, piece: Bytes::from_static(b"x") })

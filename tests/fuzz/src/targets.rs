@@ -8,8 +8,11 @@ pub fn all() -> Vec<Target> {
     [
         sunseo_proto::fuzz::TARGETS,
         sunseo_log::fuzz::TARGETS,
+        sunseo_broker::fuzz::TARGETS,
+        sunseo_tier::fuzz::TARGETS,
         sunseo_client::fuzz::TARGETS,
         sunseo_outbox::fuzz::TARGETS,
+        sunseo_engine::fuzz::TARGETS,
     ]
     .concat()
 }

@@ -276,3 +276,11 @@ fn a_session_is_extended_by_the_time_in_which_nobody_could_be_heard() {
     scene.now_ms += 1;
     assert_eq!(scene.expire(), ["a"]);
 }
+
+#[test]
+fn an_epoch_that_cannot_rise_stays_what_it_is() {
+    let mut scene = Scene::new(2);
+    (scene.group.epoch, scene.group.last_member_epoch) = (i32::MAX, i32::MAX - 1);
+    assert_eq!(scene.beat("a", 0, &[]).0, i32::MAX);
+    assert_eq!(scene.beat("b", 0, &[]).0, i32::MAX);
+}

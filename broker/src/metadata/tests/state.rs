@@ -35,7 +35,7 @@ fn create(name: &str, number: u128, partitions: i32) -> Command {
 }
 
 fn alter(number: u128, from_version: i64, partitions: i32) -> Command {
-    let config = Some(v1::TopicConfig { segment_ms: 1_000 + from_version, ..default_topic_config() });
+    let config = Some(v1::TopicConfig { segment_ms: 1_000 + from_version % 1_000, ..default_topic_config() });
     Change::AlterTopic(AlterTopic { topic_id: id(number), from_version, partitions, config }).into()
 }
 
@@ -129,6 +129,22 @@ fn a_producer_whose_epochs_are_used_up_gets_another_identity() {
     for count in [0, -1, i64::MAX] {
         assert_eq!(apply(&mut state, &Change::AllotProducerBlock(count).into()), Err(ErrorCode::Internal));
     }
+}
+
+#[test]
+fn a_version_that_cannot_rise_refuses_the_change() {
+    let mut state = State::default();
+    apply(&mut state, &create("a", 7, 1)).expect("made");
+    apply(&mut state, &put("d", 0)).expect("made");
+    let Some(Change::Snapshot(mut snapshot)) = state.snapshot(0).change else { panic!("a snapshot") };
+    snapshot.topics[0].version = i64::MAX;
+    snapshot.definitions[0].version = i64::MAX;
+    snapshot.definition_version_floor = i64::MAX;
+    apply(&mut state, &Change::Snapshot(snapshot).into()).expect("restored");
+    for command in [alter(7, i64::MAX, 2), put("d", i64::MAX), put("new", 0)] {
+        assert_eq!(apply(&mut state, &command), Err(ErrorCode::Internal), "{command:?}");
+    }
+    assert_eq!(partitions(&state, "a"), Some(1));
 }
 
 #[test]

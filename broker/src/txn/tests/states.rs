@@ -214,6 +214,7 @@ fn epochs_that_are_used_up_give_a_new_producer_id() {
     found.join(identity(EPOCH_LAST), &[partition(0)], &[], NOW).expect("its own");
     found.end(identity(EPOCH_LAST), Ending::Commit, SPARE, NOW).expect("its own");
     assert!(found.complete(identity(EPOCH_LAST + 1), &BTreeSet::new(), NOW) && !found.is_usable());
+    assert!(found.join(identity(EPOCH_LAST + 1), &[partition(0)], &[], NOW).is_err());
     let fresh = Identity { producer_id: SPARE, epoch: 0 };
     let told = found.end(identity(EPOCH_LAST), Ending::Commit, SPARE, NOW).expect("a repeat");
     assert_eq!((told.step, told.changed), (Step::Done(fresh), true));
@@ -324,6 +325,20 @@ fn records_of_the_first_version_are_read() {
     let mut folded = BTreeMap::new();
     TransactionRecord::from_stored(&first).and_then(|record| record.fold(&mut folded)).expect("whole");
     assert_eq!(folded["bills"], Transaction { deadline_ms: 0, ..found });
+}
+
+#[test]
+fn an_epoch_in_which_nothing_can_be_is_not_read() {
+    let read = |state, epoch| {
+        let mut found = in_state(state);
+        found.identity.epoch = epoch;
+        TransactionRecord::of("bills", &found).fold(&mut BTreeMap::new())
+    };
+    assert_eq!(read(State::Ongoing, EPOCH_LAST), Ok(()));
+    assert_eq!(read(State::Complete(Ending::Commit), EPOCH_LAST + 1), Ok(()));
+    for (state, epoch) in [(State::Ongoing, EPOCH_LAST + 1), (State::Empty, EPOCH_LAST + 2)] {
+        assert!(read(state, epoch).is_err(), "{state:?} in epoch {epoch}");
+    }
 }
 
 #[test]
