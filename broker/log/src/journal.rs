@@ -20,6 +20,8 @@ use crate::entry::{Frame, FrameBuilder, read_frame};
 pub(crate) const DIRECTORY: &str = "journal";
 const SUFFIX: &str = ".journal";
 const SPARE: &str = "spare";
+/// The part of a file that appends leave when there is no next one.
+const UPKEEP_PART: u64 = 4;
 const VERSION: u8 = 1;
 
 /// Frames begin at multiples of this.
@@ -125,10 +127,11 @@ impl Journal {
         self.bytes_since_checkpoint
     }
 
-    /// Makes sure that `bytes` of payload, in frames of up to `frame_bytes`, can be written without asking the disk for room.
+    /// Makes sure that `bytes` of payload, in frames of up to `frame_bytes`, can be written without asking the disk for room. Without a next
+    /// file they leave a part of this one to what asks for no room: on a full disk, the upkeep that frees it.
     pub(crate) fn reserve(&mut self, bytes: u64, frame_bytes: u64) -> Result<(), LogError> {
         let frames = bytes / frame_bytes.max(1) + 1;
-        let wanted = bytes + frames * PAGE_BYTES;
+        let wanted = bytes + frames * PAGE_BYTES + self.file_bytes / UPKEEP_PART;
         if self.current.at + wanted <= self.file_bytes || self.spare.is_some() {
             return Ok(());
         }

@@ -204,6 +204,32 @@ fn a_disk_that_fills_up_below_the_headroom_refuses_too() {
     }
 }
 
+#[test]
+fn what_frees_a_full_disk_can_still_be_noted() {
+    let disk = FaultyDisk::new(5);
+    // no checkpoint gives a journal file back meanwhile
+    let config = StoreConfig { checkpoint_journal_bytes: 1 << 20, ..small() };
+    let (mut store, _) = Store::open(Arc::new(disk.clone()), config, 1).expect("opens");
+    store.create(id(0), PartitionConfig::default()).expect("new");
+    put(&mut store, plain(&["x"], 1));
+    store.sync();
+    // less than a journal file
+    disk.set_faults(Faults { capacity_bytes: Some(disk.used_bytes() + 30_000), ..Faults::default() });
+    let mut appended = 1;
+    while appended < 100 && try_put(&mut store, plain(&["x"], 1)).is_ok() {
+        appended += 1;
+        assert!(store.sync().failed.is_empty());
+    }
+    assert!((10..100).contains(&appended), "{appended}: the journal has its present file and the next one");
+    for log_start in 1..=3 {
+        store.set_log_start(id(0), log_start).expect("alive");
+        assert!(store.sync().failed.is_empty(), "{log_start}");
+    }
+    disk.set_faults(Faults::default());
+    assert_eq!(put(&mut store, plain(&["x"], 1)), appended);
+    assert!(store.sync().failed.is_empty());
+}
+
 /// The open says nothing of it: what a file system takes past the page cache shows with the first write.
 #[test]
 fn a_file_system_that_refuses_to_write_past_the_page_cache_is_written_through_it() {

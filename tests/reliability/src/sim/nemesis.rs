@@ -51,8 +51,9 @@ pub(super) async fn run(world: &mut World, rng: &mut StdRng, plan: &Plan, until:
     world.set_faults(Faults::default());
     world.disk.fuse.light(-1);
     world.disk.pace.set_latency(Duration::from_millis(LATENCY_MS));
-    // what stopped, because the disk failed or had no room for a journal file, goes on with the next start
-    world.end(Death::Kill).await;
+    if world.disk.fuse.is_burnt() {
+        world.end(Death::Kill).await;
+    }
     world.revive().await;
     deeds
 }
