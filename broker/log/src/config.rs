@@ -30,7 +30,8 @@ pub struct StoreConfig {
     pub positioned_producers_max: usize,
     /// Silence after which a positioned producer may be let go of when room is needed.
     pub positioned_expiry_ms: i64,
-    /// Bytes at the end of each active segment that are checked again after a crash, beyond those that the journal speaks of.
+    /// Bytes at the ends of active segments that are checked again after a crash, beyond those that were written since the last
+    /// checkpoint: each partition has an equal share, so that a start does not take longer with more of them.
     pub verify_bytes: u64,
     /// Segment bytes per entry of the sparse index.
     pub index_interval_bytes: u64,
@@ -64,7 +65,7 @@ impl Default for StoreConfig {
             producer_expiry_ms: 7 * 24 * 3_600_000,
             positioned_producers_max: 10_000,
             positioned_expiry_ms: 365 * 24 * 3_600_000,
-            verify_bytes: 8 << 20,
+            verify_bytes: 128 << 20,
             index_interval_bytes: 16 << 10,
             background: Background::Threads,
             cleaner_map_bytes: 64 << 20,

@@ -56,7 +56,8 @@ pub(crate) fn open(
         Arc::new(Files::new(disk.clone(), config.open_files_max.max(1), config.index_interval_bytes.max(1)));
     let last_frame = replay.last_frame();
     let keep_unknown = replay.journal_damage.is_some();
-    let verify_bytes = if was_clean { 0 } else { config.verify_bytes };
+    let share = config.verify_bytes / replay.partitions.len().max(1) as u64;
+    let verify_bytes = if was_clean { 0 } else { share };
     let how = Settle {
         files: &files,
         verify_bytes,

@@ -50,7 +50,9 @@ struct Work<'a> {
     /// Bytes of the segment files that are there.
     there: BTreeMap<Name, u64>,
     index: GrowingIndex,
-    /// Segments that grew since their index was written.
+    /// Where the last batch of the active segment that its stored index knows begins.
+    indexed: Option<u64>,
+    /// Segments whose stored index is not to be used again: they grew since, or lost what it speaks of.
     old_indexes: BTreeSet<i64>,
     /// Segments that do not belong to it.
     unknown: BTreeSet<Name>,
@@ -69,6 +71,7 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
         state,
         there: there.collect(),
         index: GrowingIndex::default(),
+        indexed: None,
         old_indexes: BTreeSet::new(),
         unknown: BTreeSet::new(),
         truncated_bytes: 0,
@@ -92,6 +95,7 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
         work.go_on()?;
         work.skip_to_log_start()?;
     }
+    work.disown_index();
     work.cut()?;
     work.end_transactions(&ended)?;
     work.remove_leftovers(names.into_iter().map(|entry| entry.name))?;
@@ -164,7 +168,7 @@ impl Work<'_> {
                 return Ok(walked);
             }
             // the index may be what is wrong
-            self.index = GrowingIndex::default();
+            (self.index, self.indexed) = (GrowingIndex::default(), Some(u64::MAX));
         }
         self.walk(0, self.state.active.base, limit)
     }
@@ -188,16 +192,21 @@ impl Work<'_> {
     }
 
     /// The index that the last checkpoint left, up to where checking begins.
-    fn stored_index(&self, limit: u64) -> Option<(GrowingIndex, crate::index::IndexEntry)> {
-        if !self.state.config.fsync && self.how.verify_bytes > 0 {
-            // after a loss of power it may speak of batches that were lost
-            return None;
-        }
+    fn stored_index(&mut self, limit: u64) -> Option<(GrowingIndex, crate::index::IndexEntry)> {
         let path = crate::segment::index_path(self.state.id, self.state.active.base);
         let bytes = crate::disk::read_all(self.how.files.disk.as_ref(), &path).ok()?;
         // it may know of more than is left, as it is written without a sync
         let index = SparseIndex::open(&bytes, u64::MAX)?;
+        self.indexed = index.len().checked_sub(1).map(|last| index.entry(last).at);
         GrowingIndex::resume(&index, limit.saturating_sub(self.how.verify_bytes.max(1)))
+    }
+
+    /// An index that speaks of batches that power took must be gone for good before others stand in their place.
+    fn disown_index(&mut self) {
+        let Active { base, bytes, .. } = self.state.active;
+        if self.indexed.is_some_and(|last| last >= bytes) {
+            self.old_indexes.insert(base);
+        }
     }
 
     /// Cuts off what lies behind the records.

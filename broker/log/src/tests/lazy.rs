@@ -230,3 +230,47 @@ fn records_behind_a_log_start_that_power_left_without_them_can_be_read() {
     }
     assert!(lost > 0, "power took the tail of some");
 }
+
+/// An index is written while the sync of what it speaks of fails, the power goes, batches of the same size and of other times stand in
+/// their place, and the power goes again.
+#[test]
+fn an_index_never_outlives_the_batches_it_speaks_of() {
+    let mut lost = 0;
+    for seed in 0..60 {
+        let disk = FaultyDisk::new(seed);
+        let mut store = fresh(&disk, PartitionConfig { segment_bytes: 1 << 20, ..lazy() });
+        let append = |store: &mut Store, first_ms: i64| {
+            for ms in first_ms..first_ms + 30 {
+                put(store, plain(&[&"v".repeat(300)], ms));
+            }
+            store.sync();
+            store.maintain(first_ms * 1_000);
+        };
+        append(&mut store, 1_000);
+        disk.set_faults(Faults { fail_sync_of: Some(".log"), ..Faults::default() });
+        append(&mut store, 2_000);
+        drop(store);
+        disk.power_cut();
+        let (mut store, recovered) = open(&disk);
+        lost += 60 - recovered[0].end;
+        append(&mut store, 5_000);
+        drop(store);
+        disk.power_cut();
+        let (store, recovered) = open(&disk);
+        assert_eq!(recovered[0].quarantined, None, "seed {seed}");
+        let reader = store.reader(id(0)).expect("there");
+        let times: Vec<(i64, i64)> =
+            (0..reader.end()).map(|offset| (offset, time_at(&reader, offset))).collect();
+        for wanted in 900..5_040 {
+            let first = times.iter().find(|(_, ms)| *ms >= wanted).map(|(offset, _)| *offset);
+            let found = reader.find_by_time(wanted).expect("readable").map(|found| found.offset);
+            assert_eq!(found, first, "seed {seed}: the first record from {wanted} ms on");
+        }
+    }
+    assert!(lost > 0, "power took what was not synced");
+}
+
+fn time_at(reader: &Reader, offset: i64) -> i64 {
+    let bytes = reader.read(offset, 1, i64::MAX).expect("readable");
+    batch::validate(&bytes).expect("whole").max_timestamp
+}

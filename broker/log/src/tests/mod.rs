@@ -36,6 +36,7 @@ pub(crate) fn small() -> StoreConfig {
         direct_append_bytes: 8 << 10,
         disk_headroom_bytes: 0,
         index_interval_bytes: 256,
+        verify_bytes: 600,
         background: Background::Steps(usize::MAX),
         ..StoreConfig::default()
     }
