@@ -12,7 +12,7 @@
 
 mod bounded;
 pub mod connections;
-mod pieces;
+mod pipelined;
 pub(crate) mod plain_records;
 mod streams;
 
@@ -23,10 +23,11 @@ use sunseo_proto::v1::admin_server::{Admin, AdminServer};
 use sunseo_proto::v1::broker_server::{Broker, BrokerServer};
 use sunseo_proto::v1::groups_server::{Groups, GroupsServer};
 use sunseo_proto::v1::transactions_server::{Transactions, TransactionsServer};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use self::bounded::Caller;
 pub use self::bounded::{Bounded, bounded};
+pub use self::pipelined::Pipelined;
 use crate::BrokerHandle;
 
 /// Bytes of one stream that may be under way before the receiver has taken them.
@@ -52,10 +53,11 @@ fn answer<T>(result: Result<T>) -> Answer<T> {
 
 /// Produce, fetch, metadata.
 #[must_use]
-pub fn broker_server(handle: BrokerHandle) -> Bounded<BrokerServer<Service>> {
+pub fn broker_server(handle: BrokerHandle) -> Bounded<Pipelined<BrokerServer<Service>>> {
     let bytes = handle.limits().message_bytes_max;
     let server = BrokerServer::new(Service { handle: handle.clone() });
-    bounded(handle, server.max_decoding_message_size(bytes).max_encoding_message_size(bytes))
+    let server = server.max_decoding_message_size(bytes).max_encoding_message_size(bytes);
+    bounded(handle.clone(), Pipelined::new(handle, server))
 }
 
 /// Consumer groups.
@@ -83,8 +85,8 @@ pub fn admin_server(handle: BrokerHandle) -> Bounded<AdminServer<Service>> {
 }
 
 /// Who calls: every server made here stands behind [`bounded()`].
-fn caller<T>(request: &Request<T>) -> std::result::Result<Caller, Status> {
-    request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::internal("a call without a caller"))
+fn caller(extensions: &Extensions) -> std::result::Result<Caller, Status> {
+    extensions.get::<Caller>().cloned().ok_or_else(|| Status::internal("a call without a caller"))
 }
 
 #[tonic::async_trait]
@@ -93,12 +95,12 @@ impl Broker for Service {
     type FetchStream = BoxStream<'static, std::result::Result<v1::FetchResponse, Status>>;
 
     async fn produce(&self, request: Request<Streaming<v1::ProduceRequest>>) -> Answer<Self::ProduceStream> {
-        let caller = caller(&request)?;
+        let caller = caller(request.extensions())?;
         Ok(Response::new(streams::produce(self.handle.clone(), caller, request.into_inner())))
     }
 
     async fn fetch(&self, request: Request<Streaming<v1::FetchRequest>>) -> Answer<Self::FetchStream> {
-        let caller = caller(&request)?;
+        let caller = caller(request.extensions())?;
         Ok(Response::new(streams::fetch(self.handle.clone(), caller, request.into_inner())))
     }
 

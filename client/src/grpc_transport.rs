@@ -5,17 +5,24 @@
 //! Not here: repeating calls; TLS.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use sunseo_proto::error::Result;
+use sunseo_proto::pipeline::{FETCH, Gather, Incoming, Outgoing, PRODUCE};
 use sunseo_proto::v1::admin_client::AdminClient;
 use sunseo_proto::v1::broker_client::BrokerClient;
 use sunseo_proto::v1::groups_client::GroupsClient;
 use sunseo_proto::v1::transactions_client::TransactionsClient;
 use sunseo_proto::{Error, ErrorCode, v1};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::codegen::Service as _;
+use tonic::codegen::http::{self, HeaderValue, header};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -23,7 +30,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use crate::mux::{Mux, Protocol, timed_out};
+use crate::mux::{Mux, Opener, Protocol, timed_out};
 use crate::transport::Transport;
 
 /// Largest message in either direction: a fetch answer of 64 MiB and its frame.
@@ -162,28 +169,20 @@ impl GrpcTransport {
 
     fn over(config: GrpcConfig, channel: Connection) -> Self {
         let address: Arc<str> = config.address.as_str().into();
-        let client = broker(&channel);
         let produce = Mux::start(Protocol {
             name: "produce",
             set_id: |request: &mut v1::ProduceRequest, id| request.correlation_id = id,
             id: |response: &v1::ProduceResponse| response.correlation_id,
             throttle_ms: |response: &v1::ProduceResponse| response.throttle_ms,
-            open: Box::new(move |requests| {
-                let mut client = client.clone();
-                Box::pin(async move { client.produce(requests).await })
-            }),
+            open: opener(&channel, PRODUCE),
             explain: explainer(&address),
         });
-        let client = broker(&channel);
         let fetch = Mux::start(Protocol {
             name: "fetch",
             set_id: |request: &mut v1::FetchRequest, id| request.correlation_id = id,
             id: |response: &v1::FetchResponse| response.correlation_id,
             throttle_ms: |response: &v1::FetchResponse| response.throttle_ms,
-            open: Box::new(move |requests| {
-                let mut client = client.clone();
-                Box::pin(async move { client.fetch(requests).await })
-            }),
+            open: opener(&channel, FETCH),
             explain: explainer(&address),
         });
         Self { config, channel, produce, fetch }
@@ -232,6 +231,33 @@ impl GrpcTransport {
 fn broker(channel: &Connection) -> BrokerClient<Connection> {
     let client = BrokerClient::new(channel.clone());
     client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// Opens one of the two streams, each time it is asked.
+fn opener<Req, Resp>(channel: &Connection, path: &'static str) -> Opener<Req, Resp>
+where
+    Req: Gather + Send + 'static,
+    Resp: prost::Message + Default + 'static,
+{
+    let channel = channel.clone();
+    Box::new(move |requests| Box::pin(open(channel.clone(), path, requests)))
+}
+
+async fn open<Req: Gather + Send + 'static, Resp: prost::Message + Default>(
+    mut channel: Connection,
+    path: &'static str,
+    requests: ReceiverStream<Req>,
+) -> Result<Incoming<Resp>, Status> {
+    let body = Body::new(Outgoing::request(requests.map(Ok::<_, Status>)));
+    let mut request = http::Request::new(body);
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = http::Uri::from_static(path);
+    let headers = request.headers_mut();
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let failed = |error: tonic::transport::Error| Status::from_error(error.into());
+    poll_fn(|cx| channel.poll_ready(cx)).await.map_err(failed)?;
+    Incoming::answer(channel.call(request).await.map_err(failed)?, MAX_MESSAGE_BYTES)
 }
 
 fn explainer(address: &Arc<str>) -> Box<dyn Fn(Status) -> Error + Send + Sync> {

@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use prost::Message;
 use sunseo_proto::error::Result;
+use sunseo_proto::pipeline::Incoming;
 use sunseo_proto::{Error, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status, Streaming};
+use tonic::Status;
 
 use crate::retry::{RetryPolicy, draw};
 
@@ -31,7 +33,10 @@ pub const MAX_CALLS_IN_FLIGHT: usize = 4096;
 const OUTBOUND_BUFFER: usize = 16;
 
 /// Opens the stream over its requests.
-pub(crate) type Opening<Resp> = BoxFuture<'static, Result<Response<Streaming<Resp>>, Status>>;
+pub(crate) type Opening<Resp> = BoxFuture<'static, Result<Incoming<Resp>, Status>>;
+
+/// How it is opened.
+pub(crate) type Opener<Req, Resp> = Box<dyn Fn(ReceiverStream<Req>) -> Opening<Resp> + Send + Sync>;
 
 /// What the multiplexer needs to know about the two messages and the connection.
 pub(crate) struct Protocol<Req, Resp> {
@@ -41,7 +46,7 @@ pub(crate) struct Protocol<Req, Resp> {
     pub id: fn(&Resp) -> u64,
     /// For how long the server asks for no more requests.
     pub throttle_ms: fn(&Resp) -> u32,
-    pub open: Box<dyn Fn(ReceiverStream<Req>) -> Opening<Resp> + Send + Sync>,
+    pub open: Opener<Req, Resp>,
     /// Turns a status of the connection into an error that names the address.
     pub explain: Box<dyn Fn(Status) -> Error + Send + Sync>,
 }
@@ -63,7 +68,7 @@ impl<Req, Resp> fmt::Debug for Mux<Req, Resp> {
     }
 }
 
-impl<Req: Send + 'static, Resp: Send + 'static> Mux<Req, Resp> {
+impl<Req: Send + 'static, Resp: Message + Default + 'static> Mux<Req, Resp> {
     /// Starts the task that owns the stream.
     pub(crate) fn start(protocol: Protocol<Req, Resp>) -> Self {
         let (queue, calls) = mpsc::channel(MAX_QUEUED_CALLS);
@@ -133,7 +138,7 @@ struct Task<Req, Resp> {
     held_until: Instant,
 }
 
-impl<Req: Send + 'static, Resp: Send + 'static> Task<Req, Resp> {
+impl<Req: Send + 'static, Resp: Message + Default + 'static> Task<Req, Resp> {
     async fn run(mut self) {
         while let Some(first) = self.calls.recv().await {
             tokio::time::sleep_until(self.not_before).await;
@@ -152,7 +157,7 @@ impl<Req: Send + 'static, Resp: Send + 'static> Task<Req, Resp> {
         // the channel is new and has room for one; a server may answer the opening only after the first request
         let _ = outbound.try_send(first);
         let mut answers = match (self.protocol.open)(ReceiverStream::new(requests)).await {
-            Ok(response) => response.into_inner(),
+            Ok(answers) => answers,
             Err(status) => return (self.protocol.explain)(status),
         };
         loop {

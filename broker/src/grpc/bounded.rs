@@ -20,13 +20,13 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http_body::Frame;
 use sunseo_proto::error::{Error, ErrorCode, Result};
+use sunseo_proto::pipeline::{FETCH, PREFIX_BYTES, PRODUCE};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
 use super::connections::{Call, Connection};
-use super::pieces::Pieces;
 use super::plain_records::RecordCounter;
 use crate::budget::{Budget, Reserved};
 use crate::metadata::quotas::check_client_id;
@@ -35,12 +35,6 @@ use crate::{BrokerHandle, Limits};
 
 /// Calls that count and bound their messages one by one.
 const STREAMS: [&str; 2] = [PRODUCE, FETCH];
-
-const PRODUCE: &str = "/sunseo.v1.Broker/Produce";
-const FETCH: &str = "/sunseo.v1.Broker/Fetch";
-
-/// Bytes before each message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
 
 /// A service behind the bounds of a node.
 #[derive(Clone, Debug)]
@@ -116,7 +110,6 @@ where
         let ledger =
             Arc::new(Ledger { budget: Arc::clone(self.handle.budget()), messages: Mutex::default() });
         let caller = Caller { client, connection, ledger };
-        let is_fetch = request.uri().path() == FETCH;
         let is_stream = STREAMS.contains(&request.uri().path());
         request.extensions_mut().insert(caller.clone());
         let records = (request.uri().path() == PRODUCE).then(RecordCounter::new);
@@ -134,7 +127,7 @@ where
             let response = inner.call(request).await;
             // of a call that is no stream the message is done with
             drop(caller);
-            if is_fetch { response.map(|response| response.map(Pieces::of)) } else { response }
+            response
         }
         .boxed()
     }

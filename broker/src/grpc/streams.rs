@@ -2,7 +2,7 @@
 //!
 //! Memory of one stream: `stream_bytes_in_flight_max` of produce requests that are not answered, and of fetch answers that the client
 //! has not taken; each is in the node's budget too, a request since before it was read, an answer since before its records were
-//! read. An answer counts until the connection asks for what comes after it, which is when all but two [`super::pieces`] have left. A client that leaves one lying for
+//! read. An answer counts until the connection asks for what comes after it, which is when all but two of its pieces ([`sunseo_proto::pipeline`]) have left. A client that leaves one lying for
 //! `answer_wait_ms_max` is cut off, so that it costs the others nothing.
 //!
 //! Quotas: a client over its quota is answered at once and told for how long its stream is not read on.
@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use prost::Message as _;
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, ErrorCode, v1};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 use super::bounded::Caller;
 use crate::BrokerHandle;
@@ -29,6 +29,11 @@ use crate::budget::Reserved;
 use crate::quota::Kind;
 
 type Answered<T> = std::result::Result<T, Status>;
+
+/// The requests of a stream, whoever decodes them.
+pub(super) trait Requests<T>: Stream<Item = Answered<T>> + Send + Unpin + 'static {}
+
+impl<T, S: Stream<Item = Answered<T>> + Send + Unpin + 'static> Requests<T> for S {}
 
 /// A produce request that was queued, and the room it takes until its answer is handed on.
 struct Pending {
@@ -39,7 +44,7 @@ struct Pending {
 pub(super) fn produce(
     handle: BrokerHandle,
     caller: Caller,
-    requests: Streaming<v1::ProduceRequest>,
+    requests: impl Requests<v1::ProduceRequest>,
 ) -> BoxStream<'static, Answered<v1::ProduceResponse>> {
     let limits = handle.limits();
     let (pending, answers) = mpsc::channel(limits.produce_requests_in_flight_max.max(1));
@@ -56,20 +61,20 @@ pub(super) fn produce(
 async fn read_produce(
     handle: BrokerHandle,
     caller: Caller,
-    mut requests: Streaming<v1::ProduceRequest>,
+    mut requests: impl Requests<v1::ProduceRequest>,
     pending: mpsc::Sender<Pending>,
     room: Arc<Semaphore>,
 ) {
     let room_max = handle.limits().stream_bytes_in_flight_max;
     while let Ok(slot) = pending.reserve().await {
         let next = tokio::select! {
-            next = requests.message() => next,
+            next = requests.next() => next,
             () = pending.closed() => return,
         };
         let request = match next {
-            Ok(Some(request)) => request,
-            Ok(None) => return,
-            Err(status) => {
+            Some(Ok(request)) => request,
+            None => return,
+            Some(Err(status)) => {
                 let answer = ready(Err(unreadable(status))).boxed();
                 return slot.send(Pending { answer, room: None });
             }
@@ -133,7 +138,7 @@ type Outgoing = (Answered<v1::FetchResponse>, oneshot::Sender<()>);
 pub(super) fn fetch(
     handle: BrokerHandle,
     caller: Caller,
-    requests: Streaming<v1::FetchRequest>,
+    requests: impl Requests<v1::FetchRequest>,
 ) -> BoxStream<'static, Answered<v1::FetchResponse>> {
     let (answers, answered) = mpsc::channel(1);
     tokio::spawn(read_fetch(handle, caller, requests, answers));
@@ -149,7 +154,7 @@ pub(super) fn fetch(
 async fn read_fetch(
     handle: BrokerHandle,
     caller: Caller,
-    mut requests: Streaming<v1::FetchRequest>,
+    mut requests: impl Requests<v1::FetchRequest>,
     answers: mpsc::Sender<Outgoing>,
 ) {
     let limits = handle.limits();
@@ -160,13 +165,13 @@ async fn read_fetch(
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let next = tokio::select! {
-            next = requests.message() => next,
+            next = requests.next() => next,
             () = answers.closed() => return,
         };
         let request = match next {
-            Ok(Some(request)) => request,
-            Ok(None) => return,
-            Err(status) => {
+            Some(Ok(request)) => request,
+            None => return,
+            Some(Err(status)) => {
                 // a client that is gone needs no reason
                 let _ = answers.send((Err(unreadable(status)), oneshot::channel().0)).await;
                 return;

@@ -1,0 +1,170 @@
+//! A message as the pieces that it is sent in.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::{EncodeError, Message, encode_length_delimiter};
+
+use super::PREFIX_BYTES;
+use crate::v1;
+
+/// Fields from this size on are sent from where they lie; for smaller ones a frame of their own costs more than to copy them.
+const SHARED_BYTES_MIN: usize = 32 << 10;
+
+/// Largest piece: what the connection holds when the other side takes nothing. As large as a frame may be, so that a batch or a
+/// partition's part of an answer comes in whole.
+pub(super) const PIECE_BYTES: usize = 1 << 20;
+
+/// Bytes of a piece that small fields are gathered in.
+const GATHERED_BYTES: usize = 256 << 10;
+
+/// Field numbers of the .proto files, and the wire type of a field with a length.
+const PRODUCE_PARTITIONS: u8 = 2;
+const PRODUCE_BATCH: u8 = 3;
+const FETCH_RESULTS: u8 = 2;
+const FETCH_BATCHES: u8 = 6;
+const WITH_LENGTH: u8 = 2;
+
+/// A message that may have large fields.
+pub trait Gather: Message + Sized {
+    /// Appends the message; its bytes are those of [`Message::encode`] but for the order of fields, which is free.
+    ///
+    /// # Errors
+    /// None that memory does not have.
+    fn gather(self, pieces: &mut Pieces) -> Result<(), EncodeError> {
+        pieces.put(&self)
+    }
+}
+
+impl Gather for v1::ProduceResponse {}
+impl Gather for v1::FetchRequest {}
+
+impl Gather for v1::ProduceRequest {
+    fn gather(mut self, pieces: &mut Pieces) -> Result<(), EncodeError> {
+        let partitions = std::mem::take(&mut self.partitions);
+        pieces.put(&self)?;
+        for mut partition in partitions {
+            pieces.begin(PRODUCE_PARTITIONS, partition.encoded_len())?;
+            let batch = partition.batch.take();
+            pieces.put(&partition)?;
+            if let Some(batch) = batch {
+                pieces.put_bytes(PRODUCE_BATCH, batch)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Gather for v1::FetchResponse {
+    fn gather(mut self, pieces: &mut Pieces) -> Result<(), EncodeError> {
+        let results = std::mem::take(&mut self.results);
+        pieces.put(&self)?;
+        for mut result in results {
+            pieces.begin(FETCH_RESULTS, result.encoded_len())?;
+            let batches = std::mem::take(&mut result.batches);
+            pieces.put(&result)?;
+            if !batches.is_empty() {
+                pieces.put_bytes(FETCH_BATCHES, batches)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes on their way out, none copied that are large.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    whole: VecDeque<Bytes>,
+    /// What is gathered until the next piece.
+    tail: BytesMut,
+    /// Bytes of the message in hand that are still to come.
+    left: usize,
+    bytes: usize,
+}
+
+impl Pieces {
+    /// Appends a message with its prefix.
+    ///
+    /// # Errors
+    /// When the message is longer than a prefix can say.
+    pub fn message(&mut self, message: impl Gather) -> Result<(), EncodeError> {
+        let length = message.encoded_len();
+        self.left = PREFIX_BYTES + length;
+        self.make_room(PREFIX_BYTES);
+        let prefix = u32::try_from(length).unwrap_or(u32::MAX);
+        self.tail.put_u8(0);
+        self.tail.put_u32(prefix);
+        self.took(PREFIX_BYTES);
+        message.gather(self)
+    }
+
+    /// Bytes that have not been taken.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The next piece, not larger than a frame.
+    pub fn next(&mut self) -> Option<Bytes> {
+        if self.whole.is_empty() {
+            self.cut();
+        }
+        let first = self.whole.front_mut()?;
+        let piece = first.split_to(first.len().min(PIECE_BYTES));
+        if first.is_empty() {
+            self.whole.pop_front();
+        }
+        self.bytes -= piece.len();
+        Some(piece)
+    }
+
+    fn put(&mut self, message: &impl Message) -> Result<(), EncodeError> {
+        let bytes = message.encoded_len();
+        self.make_room(bytes);
+        message.encode(&mut self.tail)?;
+        self.took(bytes);
+        Ok(())
+    }
+
+    /// Key and length of a field.
+    fn begin(&mut self, field: u8, length: usize) -> Result<(), EncodeError> {
+        let bytes = 1 + prost::length_delimiter_len(length);
+        self.make_room(bytes);
+        self.tail.put_u8(field << 3 | WITH_LENGTH);
+        encode_length_delimiter(length, &mut self.tail)?;
+        self.took(bytes);
+        Ok(())
+    }
+
+    fn put_bytes(&mut self, field: u8, content: Bytes) -> Result<(), EncodeError> {
+        self.begin(field, content.len())?;
+        let bytes = content.len();
+        if bytes >= SHARED_BYTES_MIN {
+            self.cut();
+            self.whole.push_back(content);
+        } else {
+            self.make_room(bytes);
+            self.tail.extend_from_slice(&content);
+        }
+        self.took(bytes);
+        Ok(())
+    }
+
+    fn took(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.left = self.left.saturating_sub(bytes);
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        if self.tail.capacity() - self.tail.len() < bytes {
+            self.cut();
+            self.tail = BytesMut::with_capacity(bytes.max(self.left.min(GATHERED_BYTES)));
+        }
+    }
+
+    fn cut(&mut self) {
+        if !self.tail.is_empty() {
+            self.whole.push_back(self.tail.split().freeze());
+        }
+    }
+}

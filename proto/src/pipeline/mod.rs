@@ -1,0 +1,36 @@
+//! gRPC's length-prefixed messages for the two streams that carry record batches, without a copy of them.
+//!
+//! tonic's codec writes a message into one buffer and reads one out of one buffer, so every batch is copied once on each side beside what
+//! the kernel copies. Here a message is sent as [`Pieces`]: a large batch goes out from where it lies, and comes in as the memory
+//! that the connection has read it into. What is on the wire is the same, so that any gRPC client or server may be at the other end.
+//!
+//! - [`Outgoing`]: messages to the body of a request or an answer.
+//! - [`Incoming`]: such a body to messages.
+//!
+//! Not here: calls of one message, compression of messages (batches have their own), who may call.
+
+mod gather;
+mod incoming;
+mod outgoing;
+#[cfg(test)]
+mod tests;
+
+pub use gather::{Gather, Pieces};
+pub use incoming::Incoming;
+pub use outgoing::Outgoing;
+
+/// The call that appends.
+pub const PRODUCE: &str = "/sunseo.v1.Broker/Produce";
+/// The call that reads.
+pub const FETCH: &str = "/sunseo.v1.Broker/Fetch";
+
+/// Bytes before each message: whether it is compressed, and its length.
+pub const PREFIX_BYTES: usize = 5;
+
+/// Which side of a call a body belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Request,
+    /// It ends with a status.
+    Answer,
+}
