@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use sunseo_proto::batch::{self, BatchError, BatchHeader};
 
-use crate::disk::{DiskFile, read_exact};
+use crate::disk::DiskFile;
 
-/// Bytes that are read at once.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes that are read at first, and twice as many each time up to the most: many walks end soon, in room that is only reserved.
+const CHUNK_BYTES_MIN: usize = 64 << 10;
+const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Largest batch that is believed; a longer length is damage.
 const BATCH_BYTES_MAX: usize = 1 << 30;
 
@@ -37,12 +38,13 @@ pub(crate) struct Walk<'a> {
     limit: u64,
     expected: Option<i64>,
     buffer: Bytes,
+    chunk_bytes: usize,
 }
 
 impl<'a> Walk<'a> {
     /// From byte `at`, where the batch with offset `expected` stands if that is known, to byte `limit`.
     pub(crate) fn new(file: &'a dyn DiskFile, at: u64, limit: u64, expected: Option<i64>) -> Self {
-        Self { file, at, limit, expected, buffer: Bytes::new() }
+        Self { file, at, limit, expected, buffer: Bytes::new(), chunk_bytes: CHUNK_BYTES_MIN }
     }
 
     /// The next batch; `None` at the limit.
@@ -83,9 +85,9 @@ impl<'a> Walk<'a> {
         if self.buffer.len() >= wanted.min(left) {
             return Ok(());
         }
-        let mut bytes = vec![0; wanted.max(CHUNK_BYTES).min(left)];
-        read_exact(self.file, &mut bytes, self.at).map_err(|error| Stop::Disk(error.to_string()))?;
-        self.buffer = Bytes::from(bytes);
+        let bytes = self.file.read_vec(wanted.max(self.chunk_bytes).min(left), self.at);
+        self.buffer = bytes.map_err(|error| Stop::Disk(error.to_string()))?.into();
+        self.chunk_bytes = (2 * self.chunk_bytes).min(CHUNK_BYTES_MAX);
         Ok(())
     }
 }
