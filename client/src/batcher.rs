@@ -88,7 +88,11 @@ impl Slot {
 #[derive(Debug)]
 pub struct Batcher {
     config: BatcherConfig,
-    topics: HashMap<Arc<str>, Topic>,
+    topics: Vec<Topic>,
+    /// Place of each topic among them.
+    places: HashMap<Arc<str>, usize>,
+    /// The topic of the record before: most are followed by one of the same.
+    recent: usize,
     slots: Vec<Slot>,
     /// Batches by time of opening, with their slot and id.
     opened: VecDeque<(Instant, usize, u64)>,
@@ -106,7 +110,9 @@ impl Batcher {
     pub fn new(config: BatcherConfig) -> Self {
         Self {
             config,
-            topics: HashMap::new(),
+            topics: Vec::new(),
+            places: HashMap::new(),
+            recent: 0,
             slots: Vec::new(),
             opened: VecDeque::new(),
             ready: Vec::new(),
@@ -120,13 +126,13 @@ impl Batcher {
     /// Takes the number of a topic's partitions, which is smaller than before when another topic has the name now; `sticky` is any
     /// number, the start of the rotation for records without a key.
     pub fn learn(&mut self, topic: &str, partitions: i32, sticky: usize) {
-        let name: Arc<str> = topic.into();
-        let entry = self.topics.entry(Arc::clone(&name)).or_insert_with(|| Topic {
-            name,
-            slots: Vec::new(),
-            partitions: 0,
-            sticky,
+        let place = self.place_of(topic).unwrap_or_else(|| {
+            let name: Arc<str> = topic.into();
+            self.places.insert(Arc::clone(&name), self.topics.len());
+            self.topics.push(Topic { name, slots: Vec::new(), partitions: 0, sticky });
+            self.topics.len() - 1
         });
+        let entry = &mut self.topics[place];
         entry.partitions = usize::try_from(partitions).unwrap_or(0);
         for partition in entry.slots.len()..entry.partitions {
             entry.slots.push(self.slots.len());
@@ -138,15 +144,22 @@ impl Batcher {
 
     /// Forgets how many partitions a topic has, because it is gone; its batches stay.
     pub fn forget(&mut self, topic: &str) {
-        if let Some(topic) = self.topics.get_mut(topic) {
-            topic.partitions = 0;
+        if let Some(place) = self.place_of(topic) {
+            self.topics[place].partitions = 0;
+        }
+    }
+
+    fn place_of(&self, topic: &str) -> Option<usize> {
+        match self.topics.get(self.recent) {
+            Some(recent) if &*recent.name == topic => Some(self.recent),
+            _ => self.places.get(topic).copied(),
         }
     }
 
     /// Topics whose partitions are known.
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<str>> {
-        let known = self.topics.values().filter(|topic| topic.partitions > 0);
+        let known = self.topics.iter().filter(|topic| topic.partitions > 0);
         known.map(|topic| Arc::clone(&topic.name)).collect()
     }
 
@@ -196,9 +209,10 @@ impl Batcher {
     }
 
     /// The slot of a record.
-    fn place(&self, topic: &str, partition: Option<i32>, key: Option<&[u8]>) -> Result<usize, Pushed> {
-        let known =
-            self.topics.get(topic).filter(|topic| topic.partitions > 0).ok_or(Pushed::UnknownTopic)?;
+    fn place(&mut self, topic: &str, partition: Option<i32>, key: Option<&[u8]>) -> Result<usize, Pushed> {
+        self.recent = self.place_of(topic).ok_or(Pushed::UnknownTopic)?;
+        let known = Some(&self.topics[self.recent]).filter(|topic| topic.partitions > 0);
+        let known = known.ok_or(Pushed::UnknownTopic)?;
         let partitions = known.partitions;
         let partition = match (partition, key) {
             (Some(partition), _) => usize::try_from(partition).unwrap_or(usize::MAX),
@@ -246,7 +260,8 @@ impl Batcher {
     fn rotate(&mut self, slot: usize) {
         let Slot { topic, partition, .. } = &self.slots[slot];
         let partition = *partition as usize;
-        let Some(topic) = self.topics.get_mut(topic).filter(|t| t.partitions > 0) else { return };
+        let place = self.places.get(topic).map(|place| &mut self.topics[*place]);
+        let Some(topic) = place.filter(|topic| topic.partitions > 0) else { return };
         let count = topic.partitions;
         if topic.sticky % count != partition {
             return;

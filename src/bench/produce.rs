@@ -134,23 +134,22 @@ impl Sender {
         let (samples, receiver) = mpsc::channel(SAMPLES_MAX);
         let timing = tokio::spawn(time(receiver, Arc::clone(&self.counted)));
         let timing = AbortOnDropHandle::new(timing);
-        let mut now_ms = SystemClock.now_ms();
-        let mut number = 0_u64;
-        while number < self.share && !self.stop.is_cancelled() {
-            let sampled = number.is_multiple_of(SAMPLE_EVERY);
-            if sampled {
-                now_ms = SystemClock.now_ms();
-                self.counted.add(if number == 0 { 0 } else { SAMPLE_EVERY });
-                // the loop must not keep others from running while the buffer has room
-                tokio::task::yield_now().await;
-            }
-            let sent_at = Instant::now();
+        let mut left = self.share;
+        while left > 0 && !self.stop.is_cancelled() {
+            // the loop must not keep others from running while the buffer has room
+            tokio::task::yield_now().await;
+            let (now_ms, sent_at) = (SystemClock.now_ms(), Instant::now());
             let ack = self.producer.send(&self.topic, self.load.next(now_ms)).await?;
-            if sampled && self.counted.measures(sent_at) {
+            if self.counted.measures(sent_at) {
                 // with so many unanswered, one sample less changes nothing
                 let _ = samples.try_send((sent_at, ack));
             }
-            number += 1;
+            let group = left.min(SAMPLE_EVERY);
+            for _ in 1..group {
+                drop(self.producer.send(&self.topic, self.load.next(now_ms)).await?);
+            }
+            self.counted.add(group);
+            left -= group;
         }
         self.producer.flush().await?;
         drop(samples);

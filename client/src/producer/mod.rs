@@ -190,8 +190,13 @@ impl Producer {
     ///
     /// # Errors
     /// Unknown topic, record too large, reserved header, producer closed; `OVERLOADED` when the buffer stayed full for `max_block`.
-    pub async fn send(&self, topic: &str, record: Record) -> Result<Ack> {
-        self.send_to(topic, None, record).await
+    pub fn send<'a>(
+        &'a self,
+        topic: &'a str,
+        record: Record,
+    ) -> impl Future<Output = Result<Ack>> + Send + 'a {
+        // its future, not one around it, which would move the record once more
+        self.send_to(topic, None, record)
     }
 
     /// [`send`](Self::send) with a partition of one's own choice.
