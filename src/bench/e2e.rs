@@ -1,15 +1,18 @@
 //! Open loop: records have a time at which they should be sent, and their latency counts from it, whether or not the sender was late.
 //! So a server that stops for a second shows as a second in every record of it, not in one (no coordinated omission).
 //!
-//! The sender wakes every millisecond: up to one is in every figure.
+//! The sender wakes every millisecond: up to one is in every figure. It has a thread of its own, because the runtime's timers may be late by
+//! another one.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use clap::Args;
-use sunseo_client::{Client, ConsumerConfig, StartFrom};
+use sunseo_client::{Client, ConsumerConfig, Producer, StartFrom};
 use sunseo_proto::clock::{Clock as _, SystemClock};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -110,24 +113,41 @@ struct Plan {
 }
 
 /// Sends what is due, every tick; how many.
-async fn send(plan: Plan, producer: sunseo_client::Producer, mut load: Load) -> Outcome<u64> {
-    let mut ticks = tokio::time::interval_at(plan.start, TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut number = 0_u32;
-    loop {
-        ticks.tick().await;
-        let (elapsed, now_ms) = (plan.start.elapsed(), SystemClock.now_ms());
+async fn send(plan: Plan, producer: Producer, load: Load) -> Outcome<u64> {
+    let runtime = Handle::current();
+    // the thread cannot be aborted: it ends when this future does
+    let (_alive, ended) = std::sync::mpsc::channel();
+    let sending = tokio::task::spawn_blocking(move || plan.send(&producer, load, &runtime, &ended));
+    sending.await.map_err(|error| Failure::new(format!("a producer ended: {error}")))?
+}
+
+impl Plan {
+    fn send(
+        self,
+        producer: &Producer,
+        mut load: Load,
+        runtime: &Handle,
+        ended: &Receiver<()>,
+    ) -> Outcome<u64> {
+        let (mut number, mut tick) = (0_u32, self.start);
         loop {
-            let due = plan.first + plan.interval * number;
-            if due >= plan.end {
-                producer.close().await?;
-                return Ok(number.into());
+            // a tick that was missed is left out
+            tick = (tick + TICK).max(Instant::now());
+            let wait = tick.saturating_duration_since(Instant::now());
+            let is_over = ended.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
+            let (elapsed, now_ms) = (self.start.elapsed(), SystemClock.now_ms());
+            loop {
+                let due = self.first + self.interval * number;
+                if due >= self.end || is_over {
+                    runtime.block_on(producer.close())?;
+                    return Ok(number.into());
+                }
+                if due > elapsed {
+                    break;
+                }
+                drop(runtime.block_on(producer.send(&self.topic, load.stamped(micros(due), now_ms)))?);
+                number += 1;
             }
-            if due > elapsed {
-                break;
-            }
-            drop(producer.send(&plan.topic, load.stamped(micros(due), now_ms)).await?);
-            number += 1;
         }
     }
 }
