@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::batch::Compression;
 use crate::batch::fuzz as batch;
 use crate::envelope;
+use crate::pipeline::fuzz as pipeline;
 use crate::varint::{len_i64, put_i64, take_i32, take_i64};
 
 /// A decoder, and what must hold of it for any bytes.
@@ -77,6 +78,13 @@ pub const TARGETS: &[Target] = &[
         name: "varint",
         run: varint,
         samples: varint_samples,
+        seal: Seal::None,
+        memory_bytes_max: SMALL,
+    },
+    Target {
+        name: "stream",
+        run: pipeline::incoming,
+        samples: pipeline::samples,
         seal: Seal::None,
         memory_bytes_max: SMALL,
     },

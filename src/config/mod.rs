@@ -123,7 +123,11 @@ pub fn from_file(path: &Path) -> Result<Vec<Raw>, String> {
     from_toml(&text, &path.display().to_string())
 }
 
-fn from_toml(text: &str, name: &str) -> Result<Vec<Raw>, String> {
+/// The values of TOML text; `name` for messages.
+///
+/// # Errors
+/// When it is not TOML.
+pub fn from_toml(text: &str, name: &str) -> Result<Vec<Raw>, String> {
     let table: toml::Table =
         text.parse().map_err(|error| format!("configuration {name} is not TOML: {error}"))?;
     let mut raw = Vec::new();

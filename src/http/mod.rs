@@ -17,7 +17,7 @@ mod engine;
 mod health;
 mod listener;
 mod outbox;
-mod records;
+pub mod records;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -90,7 +90,8 @@ type Shared = State<Arc<Gateway>>;
 type Answer = Result<Json<Value>, Refused>;
 
 /// A refusal on its way out.
-struct Refused(Error);
+#[derive(Debug)]
+pub struct Refused(Error);
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {

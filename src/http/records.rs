@@ -129,7 +129,11 @@ fn is_lines(headers: &HeaderMap) -> bool {
     kind.contains("ndjson") || kind.contains("jsonl")
 }
 
-fn parse(body: &[u8], lines: bool) -> Result<Vec<(Option<i32>, Record)>, Refused> {
+/// The records of a body, each with the partition it names.
+///
+/// # Errors
+/// The first that is none, with its place.
+pub fn parse(body: &[u8], lines: bool) -> Result<Vec<(Option<i32>, Record)>, Refused> {
     let refused = |at: usize, what: String| {
         Refused(Error::invalid(format!("records[{at}]"), format!("record {at} {what}")))
     };

@@ -32,15 +32,7 @@ impl<S> Pipelined<S> {
         Self { inner, handle }
     }
 
-    /// The answer to one of the two calls; `None` when it is another.
-    fn answer(&self, request: http::Request<Body>) -> Result<http::Response<Body>, http::Request<Body>> {
-        let path = request.uri().path();
-        if path != PRODUCE && path != FETCH {
-            return Err(request);
-        }
-        Ok(self.stream(request).unwrap_or_else(Status::into_http))
-    }
-
+    /// The answer to one of the two calls.
     fn stream(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
         if let Some(encoding) = request.headers().get("grpc-encoding")
             && encoding != "identity"
@@ -83,9 +75,11 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        match self.answer(request) {
-            Ok(response) => Either::Left(ready(Ok(response))),
-            Err(request) => Either::Right(self.inner.call(request)),
+        match request.uri().path() {
+            PRODUCE | FETCH => {
+                Either::Left(ready(Ok(self.stream(request).unwrap_or_else(Status::into_http))))
+            }
+            _ => Either::Right(self.inner.call(request)),
         }
     }
 }

@@ -104,20 +104,6 @@ impl Pieces {
         self.bytes
     }
 
-    /// The next piece, not larger than a frame.
-    pub fn next(&mut self) -> Option<Bytes> {
-        if self.whole.is_empty() {
-            self.cut();
-        }
-        let first = self.whole.front_mut()?;
-        let piece = first.split_to(first.len().min(PIECE_BYTES));
-        if first.is_empty() {
-            self.whole.pop_front();
-        }
-        self.bytes -= piece.len();
-        Some(piece)
-    }
-
     fn put(&mut self, message: &impl Message) -> Result<(), EncodeError> {
         let bytes = message.encoded_len();
         self.make_room(bytes);
@@ -166,5 +152,23 @@ impl Pieces {
         if !self.tail.is_empty() {
             self.whole.push_back(self.tail.split().freeze());
         }
+    }
+}
+
+/// Takes them, none larger than a frame.
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.whole.is_empty() {
+            self.cut();
+        }
+        let first = self.whole.front_mut()?;
+        let piece = first.split_to(first.len().min(PIECE_BYTES));
+        if first.is_empty() {
+            self.whole.pop_front();
+        }
+        self.bytes -= piece.len();
+        Some(piece)
     }
 }

@@ -9,6 +9,8 @@
 //!
 //! Not here: calls of one message, compression of messages (batches have their own), who may call.
 
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod gather;
 mod incoming;
 mod outgoing;

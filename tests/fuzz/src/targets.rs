@@ -13,6 +13,7 @@ pub fn all() -> Vec<Target> {
         sunseo_client::fuzz::TARGETS,
         sunseo_outbox::fuzz::TARGETS,
         sunseo_engine::fuzz::TARGETS,
+        sunseo::fuzz::TARGETS,
     ]
     .concat()
 }
