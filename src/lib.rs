@@ -1,10 +1,10 @@
 //! What the binary `sunseo` is made of: one server, and the commands that talk to it.
 //!
-//! - [`cli`]: a file per family of commands. [`config`]: settings from file, environment and flags, checked.
-//! - [`assemble`]: the only place that knows every part of the server. [`door`]: the broker as the clients' transport.
-//! - [`http`]: health, metrics and the JSON API, a client of the server like any other. [`json`]: the JSON they share.
-//! - [`grpc`]: the gRPC server. [`pipelines`]: the pipelines that come with the binary.
-//! - [`memory`]: what the allocator is told. [`node`]: the nodes that the demo runs on. [`mod@bench`]: the measurements.
+//! - `cli`: a file per family of commands. `config`: settings from file, environment and flags, checked.
+//! - `assemble`: the only place that knows every part of the server. `door`: the broker as the clients' transport.
+//! - `http`: health, metrics and the JSON API, a client of the server like any other. `json`: the JSON they share.
+//! - `grpc`: the gRPC server. `pipelines`: the pipelines that come with the binary.
+//! - `memory`: what the allocator is told. `node`: the nodes that the demo runs on. `bench`: the measurements.
 //!
 //! Not here: anything that decides about records; that is the libraries' business.
 

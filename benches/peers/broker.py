@@ -191,6 +191,7 @@ class Broker:
             "disk": self.disk,
             "limit": lambda: self.bench("limit", "--seconds", self.times["seconds"], "--megabytes", 4000),
             "Sunseo defaults": self.sunseo_produce("replicated", defaults=True),
+            "Sunseo defaults, fsync": self.sunseo_produce("fsync", defaults=True),
         }
         if self.kafka.here:
             seen = {"rate": 20_000.0}
@@ -205,6 +206,7 @@ class Broker:
             variants["Kafka flush.messages=1"] = self.kafka_produce(flush_messages=1)
             defaults = {"producers": CLIENTS, "acks": "all"}
             variants["Kafka defaults"] = self.kafka_produce(load=defaults)
+            variants["Kafka defaults, flush.messages=1"] = self.kafka_produce(load=defaults, flush_messages=1)
         variants |= self.others("produce", clients=CLIENTS, in_flight=1000)
         found = self.c.in_turn("produce 1 KiB", variants)
         mb = {name: of(rounds, "throughput_mb_per_s") for name, rounds in found.items()}
@@ -221,14 +223,10 @@ class Broker:
                 durability=FSYNC,
                 **self.kafka_rows(),
             )
-            self.c.row(
-                "produce 1 KiB, defaults (batches 256 / 16 KiB, linger 5 / 5 ms)",
-                "MB/s",
-                mb["Sunseo defaults"],
-                mb["Kafka defaults"],
-                durability=UNSYNCED,
-                **self.kafka_rows(),
-            )
+            defaults = "produce 1 KiB, defaults (batches 256 / 16 KiB, linger 5 / 5 ms)"
+            self.c.row(defaults, "MB/s", mb["Sunseo defaults"], mb["Kafka defaults"], durability=UNSYNCED, **self.kafka_rows())
+            synced = mb["Sunseo defaults, fsync"], mb["Kafka defaults, flush.messages=1"]
+            self.c.row(defaults + ", flush.messages=1", "MB/s", *synced, durability=FSYNC, **self.kafka_rows())
         disk, limit = {"name": "the disk", "version": ""}, {"name": "the limit", "version": ""}
         self.c.row("produce 1 KiB beside 4 MiB appends with fdatasync", "MB/s", mb["Sunseo fsync"], mb["disk"], bar=">= 0.8", durability=FSYNC, **disk)
         self.c.row("produce 1 KiB beside TCP + CRC + append", "MB/s", mb["Sunseo unsynced"], mb["limit"], bar=">= 0.5", durability=UNSYNCED, **limit)
