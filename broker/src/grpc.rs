@@ -94,14 +94,12 @@ impl Broker for Service {
     type ProduceStream = BoxStream<'static, std::result::Result<v1::ProduceResponse, Status>>;
     type FetchStream = BoxStream<'static, std::result::Result<v1::FetchResponse, Status>>;
 
-    async fn produce(&self, request: Request<Streaming<v1::ProduceRequest>>) -> Answer<Self::ProduceStream> {
-        let caller = caller(request.extensions())?;
-        Ok(Response::new(streams::produce(self.handle.clone(), caller, request.into_inner())))
+    async fn produce(&self, _: Request<Streaming<v1::ProduceRequest>>) -> Answer<Self::ProduceStream> {
+        Err(Status::unimplemented("served by Pipelined"))
     }
 
-    async fn fetch(&self, request: Request<Streaming<v1::FetchRequest>>) -> Answer<Self::FetchStream> {
-        let caller = caller(request.extensions())?;
-        Ok(Response::new(streams::fetch(self.handle.clone(), caller, request.into_inner())))
+    async fn fetch(&self, _: Request<Streaming<v1::FetchRequest>>) -> Answer<Self::FetchStream> {
+        Err(Status::unimplemented("served by Pipelined"))
     }
 
     async fn metadata(&self, request: Request<v1::MetadataRequest>) -> Answer<v1::MetadataResponse> {

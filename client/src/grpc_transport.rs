@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use sunseo_proto::error::Result;
-use sunseo_proto::pipeline::{FETCH, Gather, Incoming, Outgoing, PRODUCE};
+use sunseo_proto::stream_codec::{FETCH, Gather, Incoming, Outgoing, PRODUCE};
 use sunseo_proto::v1::admin_client::AdminClient;
 use sunseo_proto::v1::broker_client::BrokerClient;
 use sunseo_proto::v1::groups_client::GroupsClient;
@@ -248,7 +248,7 @@ async fn open<Req: Gather + Send + 'static, Resp: prost::Message + Default>(
     path: &'static str,
     requests: ReceiverStream<Req>,
 ) -> Result<Incoming<Resp>, Status> {
-    let body = Body::new(Outgoing::request(requests.map(Ok::<_, Status>)));
+    let body = Body::new(Outgoing::request(requests.map(Ok::<_, Status>), MAX_MESSAGE_BYTES));
     let mut request = http::Request::new(body);
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = http::Uri::from_static(path);

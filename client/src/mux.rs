@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use prost::Message;
 use sunseo_proto::error::Result;
-use sunseo_proto::pipeline::Incoming;
+use sunseo_proto::stream_codec::Incoming;
 use sunseo_proto::{Error, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;

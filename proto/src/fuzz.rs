@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::batch::Compression;
 use crate::batch::fuzz as batch;
 use crate::envelope;
-use crate::pipeline::fuzz as pipeline;
+use crate::stream_codec::fuzz as streams;
 use crate::varint::{len_i64, put_i64, take_i32, take_i64};
 
 /// A decoder, and what must hold of it for any bytes.
@@ -83,8 +83,8 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "stream",
-        run: pipeline::incoming,
-        samples: pipeline::samples,
+        run: streams::incoming,
+        samples: streams::samples,
         seal: Seal::None,
         memory_bytes_max: SMALL,
     },

@@ -2,7 +2,7 @@
 //!
 //! - [`v1`]: the gRPC messages and services, generated from `sunseo/v1/*.proto`.
 //! - [`batch`]: the record batch, Kafka's v2 layout, and [`record`], one record as a value.
-//! - [`codec`]: how messages become bytes of a gRPC stream; [`pipeline`]: the same without a copy for the two streams of batches.
+//! - [`codec`]: how messages become bytes of a gRPC stream; [`stream_codec`]: the same without a copy for the two streams of batches.
 //! - [`envelope`]: version and checksum around every small structure that is stored.
 //! - [`partitioner`]: key to partition, as Java's clients compute it.
 //! - [`error`]: the closed list of error codes and their mapping to gRPC.
@@ -19,9 +19,9 @@ pub mod error;
 pub mod fuzz;
 pub mod ids;
 pub mod partitioner;
-pub mod pipeline;
 pub mod position;
 pub mod record;
+pub mod stream_codec;
 pub mod varint;
 
 pub use error::{Error, ErrorCode};

@@ -95,7 +95,7 @@ pub(crate) fn settle(how: &Settle<'_>, replayed: Replayed) -> Result<(Partition,
         work.go_on()?;
         work.skip_to_log_start()?;
     }
-    work.disown_index();
+    work.disown_index()?;
     work.cut()?;
     work.end_transactions(&ended)?;
     work.remove_leftovers(names.into_iter().map(|entry| entry.name))?;
@@ -194,19 +194,30 @@ impl Work<'_> {
     /// The index that the last checkpoint left, up to where checking begins.
     fn stored_index(&mut self, limit: u64) -> Option<(GrowingIndex, crate::index::IndexEntry)> {
         let path = crate::segment::index_path(self.state.id, self.state.active.base);
-        let bytes = crate::disk::read_all(self.how.files.disk.as_ref(), &path).ok()?;
+        let bytes = match crate::disk::read_all(self.how.files.disk.as_ref(), &path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            other => other,
+        };
+        // what does not read now may later
+        self.indexed = Some(u64::MAX);
         // it may know of more than is left, as it is written without a sync
-        let index = SparseIndex::open(&bytes, u64::MAX)?;
+        let index = SparseIndex::open(&bytes.ok()?, u64::MAX)?;
         self.indexed = index.len().checked_sub(1).map(|last| index.entry(last).at);
         GrowingIndex::resume(&index, limit.saturating_sub(self.how.verify_bytes.max(1)))
     }
 
-    /// An index that speaks of batches that power took must be gone for good before others stand in their place.
-    fn disown_index(&mut self) {
+    /// An index that speaks of batches that power took is gone for good before others stand in their place.
+    fn disown_index(&mut self) -> Result<(), LogError> {
         let Active { base, bytes, .. } = self.state.active;
-        if self.indexed.is_some_and(|last| last >= bytes) {
-            self.old_indexes.insert(base);
+        if self.indexed.is_none_or(|last| last < bytes) {
+            return Ok(());
         }
+        let (disk, directory) = (self.how.files.disk.as_ref(), directory_of(self.state.id));
+        let path = crate::segment::index_path(self.state.id, base);
+        disk.remove(&path).context("cannot remove", &path)?;
+        disk.sync_dir(&directory).context("cannot sync directory", &directory)?;
+        self.old_indexes.remove(&base);
+        Ok(())
     }
 
     /// Cuts off what lies behind the records.

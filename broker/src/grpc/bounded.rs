@@ -20,7 +20,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http_body::Frame;
 use sunseo_proto::error::{Error, ErrorCode, Result};
-use sunseo_proto::pipeline::{FETCH, PREFIX_BYTES, PRODUCE};
+use sunseo_proto::stream_codec::{FETCH, PREFIX_BYTES, PRODUCE};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};

@@ -1,18 +1,18 @@
-//! Produce and fetch before tonic's codec, which would copy every batch once more ([`sunseo_proto::pipeline`]).
+//! Produce and fetch before tonic's codec, which would copy every batch once more ([`sunseo_proto::stream_codec`]).
 //!
-//! Everything else goes on to the service behind. That one has the two calls too, because its trait says so; they are reached when it
-//! is served alone.
+//! Everything else goes on to the service behind, which these two calls never reach.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 use futures::future::{Either, Ready, ready};
 use futures::stream::BoxStream;
-use sunseo_proto::pipeline::{FETCH, Gather, Incoming, Outgoing, PRODUCE};
+use sunseo_proto::stream_codec::{FETCH, Gather, Incoming, Outgoing, PRODUCE};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{self, HeaderValue, header};
+use tonic::metadata::MetadataValue;
 use tonic::server::NamedService;
 
 use super::{caller, streams};
@@ -38,22 +38,27 @@ impl<S> Pipelined<S> {
             && encoding != "identity"
         {
             let message = format!("messages with encoding {encoding:?} are not read: send them as they are");
-            return Err(Status::unimplemented(message));
+            let mut status = Status::unimplemented(message);
+            status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
+            return Err(status);
         }
         let (handle, bytes_max) = (self.handle.clone(), self.handle.limits().message_bytes_max);
         let (head, body) = request.into_parts();
         let caller = caller(&head.extensions)?;
         Ok(match head.uri.path() {
-            PRODUCE => respond(streams::produce(handle, caller, Incoming::request(body, bytes_max))),
-            _ => respond(streams::fetch(handle, caller, Incoming::request(body, bytes_max))),
+            PRODUCE => {
+                respond(streams::produce(handle, caller, Incoming::request(body, bytes_max)), bytes_max)
+            }
+            _ => respond(streams::fetch(handle, caller, Incoming::request(body, bytes_max)), bytes_max),
         })
     }
 }
 
 fn respond<M: Gather + Send + 'static>(
     answers: BoxStream<'static, Result<M, Status>>,
+    message_bytes_max: usize,
 ) -> http::Response<Body> {
-    let mut response = http::Response::new(Body::new(Outgoing::answer(answers)));
+    let mut response = http::Response::new(Body::new(Outgoing::answer(answers, message_bytes_max)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }

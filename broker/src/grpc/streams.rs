@@ -2,8 +2,8 @@
 //!
 //! Memory of one stream: `stream_bytes_in_flight_max` of produce requests that are not answered, and of fetch answers that the client
 //! has not taken; each is in the node's budget too, a request since before it was read, an answer since before its records were
-//! read. An answer counts until the connection asks for what comes after it, which is when all but two of its pieces ([`sunseo_proto::pipeline`]) have left. A client that leaves one lying for
-//! `answer_wait_ms_max` is cut off, so that it costs the others nothing.
+//! read. An answer counts until its batches are written and the connection asks for what comes after it. A client that leaves one lying
+//! for `answer_wait_ms_max` is cut off, so that it costs the others nothing.
 //!
 //! Quotas: a client over its quota is answered at once and told for how long its stream is not read on.
 
@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt as _, Stream, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _};
 use prost::Message as _;
 use sunseo_proto::error::Result;
+use sunseo_proto::stream_codec::Incoming;
 use sunseo_proto::{Error, ErrorCode, v1};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -30,11 +32,6 @@ use crate::quota::Kind;
 
 type Answered<T> = std::result::Result<T, Status>;
 
-/// The requests of a stream, whoever decodes them.
-pub(super) trait Requests<T>: Stream<Item = Answered<T>> + Send + Unpin + 'static {}
-
-impl<T, S: Stream<Item = Answered<T>> + Send + Unpin + 'static> Requests<T> for S {}
-
 /// A produce request that was queued, and the room it takes until its answer is handed on.
 struct Pending {
     answer: BoxFuture<'static, Answered<v1::ProduceResponse>>,
@@ -44,7 +41,7 @@ struct Pending {
 pub(super) fn produce(
     handle: BrokerHandle,
     caller: Caller,
-    requests: impl Requests<v1::ProduceRequest>,
+    requests: Incoming<v1::ProduceRequest>,
 ) -> BoxStream<'static, Answered<v1::ProduceResponse>> {
     let limits = handle.limits();
     let (pending, answers) = mpsc::channel(limits.produce_requests_in_flight_max.max(1));
@@ -61,20 +58,20 @@ pub(super) fn produce(
 async fn read_produce(
     handle: BrokerHandle,
     caller: Caller,
-    mut requests: impl Requests<v1::ProduceRequest>,
+    mut requests: Incoming<v1::ProduceRequest>,
     pending: mpsc::Sender<Pending>,
     room: Arc<Semaphore>,
 ) {
     let room_max = handle.limits().stream_bytes_in_flight_max;
     while let Ok(slot) = pending.reserve().await {
         let next = tokio::select! {
-            next = requests.next() => next,
+            next = requests.message() => next,
             () = pending.closed() => return,
         };
         let request = match next {
-            Some(Ok(request)) => request,
-            None => return,
-            Some(Err(status)) => {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(status) => {
                 let answer = ready(Err(unreadable(status))).boxed();
                 return slot.send(Pending { answer, room: None });
             }
@@ -132,21 +129,36 @@ fn produce_response(correlation_id: u64, result: Result<v1::ProduceResponse>) ->
     }
 }
 
-/// A fetch answer on its way out, and who hears that the connection has asked for the next one.
-type Outgoing = (Answered<v1::FetchResponse>, oneshot::Sender<()>);
+/// Dropped when an answer has left. Its batches hold it too: the connection may ask for the next answer before it has written them.
+type Left = Arc<oneshot::Sender<()>>;
+
+/// A fetch answer on its way out.
+type Leaving = (Answered<v1::FetchResponse>, Option<Left>);
+
+/// Batches that have not left.
+struct Held {
+    batches: Bytes,
+    _left: Left,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.batches
+    }
+}
 
 pub(super) fn fetch(
     handle: BrokerHandle,
     caller: Caller,
-    requests: impl Requests<v1::FetchRequest>,
+    requests: Incoming<v1::FetchRequest>,
 ) -> BoxStream<'static, Answered<v1::FetchResponse>> {
     let (answers, answered) = mpsc::channel(1);
     tokio::spawn(read_fetch(handle, caller, requests, answers));
-    let next = |(mut answered, before): (mpsc::Receiver<Outgoing>, Option<oneshot::Sender<()>>)| async move {
-        // the connection asks for more: what it got before has left
+    let next = |(mut answered, before): (mpsc::Receiver<Leaving>, Option<Left>)| async move {
+        // the connection asks for more: of what it got before, at most batches have not left
         drop(before);
         let (answer, left) = answered.recv().await?;
-        Some((answer, (answered, Some(left))))
+        Some((answer, (answered, left)))
     };
     futures::stream::unfold((answered, None), next).boxed()
 }
@@ -154,8 +166,8 @@ pub(super) fn fetch(
 async fn read_fetch(
     handle: BrokerHandle,
     caller: Caller,
-    mut requests: impl Requests<v1::FetchRequest>,
-    answers: mpsc::Sender<Outgoing>,
+    mut requests: Incoming<v1::FetchRequest>,
+    answers: mpsc::Sender<Leaving>,
 ) {
     let limits = handle.limits();
     let slots = Arc::new(Semaphore::new(limits.fetch_requests_in_flight_max));
@@ -165,15 +177,15 @@ async fn read_fetch(
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let next = tokio::select! {
-            next = requests.next() => next,
+            next = requests.message() => next,
             () = answers.closed() => return,
         };
         let request = match next {
-            Some(Ok(request)) => request,
-            None => return,
-            Some(Err(status)) => {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(status) => {
                 // a client that is gone needs no reason
-                let _ = answers.send((Err(unreadable(status)), oneshot::channel().0)).await;
+                let _ = answers.send((Err(unreadable(status)), None)).await;
                 return;
             }
         };
@@ -196,7 +208,7 @@ struct Fetch {
     /// For the request itself.
     throttle_ms: u32,
     hold_ms: Arc<AtomicU32>,
-    answers: mpsc::Sender<Outgoing>,
+    answers: mpsc::Sender<Leaving>,
 }
 
 impl Fetch {
@@ -221,11 +233,16 @@ impl Fetch {
         let bytes = taken.as_ref().map_or(0, Taken::batch_bytes);
         let throttle_ms = throttle_ms.max(handle.charge(&caller.client, Kind::FetchBytes, bytes as u64));
         hold_ms.fetch_max(throttle_ms, Ordering::Relaxed);
-        let response = v1::FetchResponse { throttle_ms, ..fetch_response(correlation_id, result) };
+        let mut response = v1::FetchResponse { throttle_ms, ..fetch_response(correlation_id, result) };
         let (left, has_left) = oneshot::channel();
+        let left = Arc::new(left);
+        for result in response.results.iter_mut().filter(|result| !result.batches.is_empty()) {
+            let batches = std::mem::take(&mut result.batches);
+            result.batches = Bytes::from_owner(Held { batches, _left: Arc::clone(&left) });
+        }
         let delivered = async {
             // a client that is gone needs no answer
-            if answers.send((Ok(response), left)).await.is_ok() {
+            if answers.send((Ok(response), Some(left))).await.is_ok() {
                 let _ = has_left.await;
             }
         };

@@ -38,7 +38,7 @@ impl Work<'_> {
             }
             self.old_indexes.insert(base);
             self.state.seal();
-            self.index = GrowingIndex::default();
+            (self.index, self.indexed) = (GrowingIndex::default(), None);
         }
     }
 
@@ -56,7 +56,7 @@ impl Work<'_> {
         self.how.sync_later(path, file);
         self.there.insert((base, 0), 0);
         self.old_indexes.insert(base);
-        self.index = GrowingIndex::default();
+        (self.index, self.indexed) = (GrowingIndex::default(), None);
         Ok(())
     }
 

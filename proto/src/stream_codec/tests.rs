@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use proptest::prelude::*;
 use prost::Message as _;
 use tonic::body::Body;
-use tonic::codegen::http::Response;
+use tonic::codegen::http::{HeaderValue, Response, StatusCode};
 use tonic::{Code, Status};
 
 use super::gather::PIECE_BYTES;
@@ -44,7 +44,8 @@ fn response(correlation_id: u64, batches: &[Option<usize>]) -> v1::FetchResponse
 
 /// The frames of a body of these messages.
 fn frames(messages: Vec<impl Gather>) -> Vec<Bytes> {
-    let mut body = Outgoing::request(stream::iter(messages.into_iter().map(Ok::<_, Status>)));
+    let mut body =
+        Outgoing::request(stream::iter(messages.into_iter().map(Ok::<_, Status>)), MESSAGE_BYTES_MAX);
     let mut frames = Vec::new();
     while let Some(frame) = block_on(body.frame()) {
         frames.push(frame.expect("encodes").into_data().expect("data"));
@@ -88,7 +89,8 @@ proptest! {
         prop_assert_eq!(came.into_iter().map(|m| m.expect("whole")).collect::<Vec<_>>(), requests);
 
         let responses: Vec<_> = (1..).zip(&batches).map(|(id, sizes)| response(id, sizes)).collect();
-        let answer = Response::new(body(cut(frames(responses.clone()), &cuts)));
+        let mut answer = Response::new(body(cut(frames(responses.clone()), &cuts)));
+        answer.headers_mut().insert("grpc-status", HeaderValue::from_static("0"));
         let incoming = Incoming::<v1::FetchResponse>::answer(answer, MESSAGE_BYTES_MAX).expect("an answer");
         let came: Vec<_> = block_on(incoming.collect());
         prop_assert_eq!(came.into_iter().map(|m| m.expect("whole")).collect::<Vec<_>>(), responses);
@@ -127,7 +129,7 @@ fn a_large_batch_is_sent_and_received_where_it_lies() {
 
 #[test]
 fn pieces_are_no_larger_than_a_frame_and_count_what_is_left() {
-    let mut pieces = Pieces::default();
+    let mut pieces = Pieces::new(MESSAGE_BYTES_MAX);
     pieces.message(request(1, &[Some(3 * PIECE_BYTES + 1), Some(70_000)])).expect("encodes");
     let mut left = pieces.bytes();
     while let Some(piece) = pieces.next() {
@@ -176,14 +178,35 @@ fn what_is_no_message_ends_the_stream_with_a_reason() {
 fn an_answer_ends_with_its_status() {
     let messages =
         vec![Ok(response(1, &[])), Err(Status::resource_exhausted("too much")), Ok(response(2, &[]))];
-    let answer = Response::new(Body::new(Outgoing::answer(stream::iter(messages))));
+    let answer = Response::new(Body::new(Outgoing::answer(stream::iter(messages), MESSAGE_BYTES_MAX)));
     let mut incoming = Incoming::<v1::FetchResponse>::answer(answer, MESSAGE_BYTES_MAX).expect("an answer");
     assert_eq!(block_on(incoming.message()).expect("the first"), Some(response(1, &[])));
     let status = block_on(incoming.message()).expect_err("the status");
     assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "too much"));
     assert!(matches!(block_on(incoming.message()), Ok(None)));
 
+    let cut_off = Response::new(body(frames(vec![response(1, &[])])));
+    let mut incoming = Incoming::<v1::FetchResponse>::answer(cut_off, MESSAGE_BYTES_MAX).expect("an answer");
+    assert_eq!(block_on(incoming.message()).expect("the first"), Some(response(1, &[])));
+    assert_eq!(block_on(incoming.message()).expect_err("no status").code(), Code::Unknown);
+
+    let mut proxy = Response::new(body([]));
+    *proxy.status_mut() = StatusCode::NOT_FOUND;
+    let status = Incoming::<v1::FetchResponse>::answer(proxy, MESSAGE_BYTES_MAX).expect_err("no answer");
+    assert_eq!(status.code(), Code::Unimplemented);
+
     let refused: Response<Body> = Status::unimplemented("no such call").into_http();
     let status = Incoming::<v1::FetchResponse>::answer(refused, MESSAGE_BYTES_MAX).expect_err("no answer");
     assert_eq!(status.code(), Code::Unimplemented);
+}
+
+#[test]
+fn a_message_that_is_too_long_is_not_sent() {
+    let messages = vec![Ok::<_, Status>(response(1, &[])), Ok(response(2, &[Some(40_000)]))];
+    let answer = Response::new(Body::new(Outgoing::answer(stream::iter(messages), 10_000)));
+    let mut incoming = Incoming::<v1::FetchResponse>::answer(answer, MESSAGE_BYTES_MAX).expect("an answer");
+    assert_eq!(block_on(incoming.message()).expect("the first"), Some(response(1, &[])));
+    let status = block_on(incoming.message()).expect_err("the status");
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert!(status.message().contains("10000 are allowed"), "{}", status.message());
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::{EncodeError, Message, encode_length_delimiter};
+use tonic::Status;
 
 use super::PREFIX_BYTES;
 use crate::v1;
@@ -11,8 +12,7 @@ use crate::v1;
 /// Fields from this size on are sent from where they lie; for smaller ones a frame of their own costs more than to copy them.
 const SHARED_BYTES_MIN: usize = 32 << 10;
 
-/// Largest piece: what the connection holds when the other side takes nothing. As large as a frame may be, so that a batch or a
-/// partition's part of an answer comes in whole.
+/// Largest piece. As large as a frame may be, so that a batch or a partition's part of an answer comes in whole.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 /// Bytes of a piece that small fields are gathered in.
@@ -72,8 +72,9 @@ impl Gather for v1::FetchResponse {
 }
 
 /// Bytes on their way out, none copied that are large.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pieces {
+    message_bytes_max: usize,
     whole: VecDeque<Bytes>,
     /// What is gathered until the next piece.
     tail: BytesMut,
@@ -83,19 +84,29 @@ pub struct Pieces {
 }
 
 impl Pieces {
+    /// Of messages that are no longer than so many bytes.
+    #[must_use]
+    pub fn new(message_bytes_max: usize) -> Self {
+        Self { message_bytes_max, whole: VecDeque::new(), tail: BytesMut::new(), left: 0, bytes: 0 }
+    }
+
     /// Appends a message with its prefix.
     ///
     /// # Errors
-    /// When the message is longer than a prefix can say.
-    pub fn message(&mut self, message: impl Gather) -> Result<(), EncodeError> {
-        let length = message.encoded_len();
-        self.left = PREFIX_BYTES + length;
+    /// `OUT_OF_RANGE` when it is too long; then nothing of it was appended.
+    pub fn message(&mut self, message: impl Gather) -> Result<(), Status> {
+        let bytes = message.encoded_len();
+        let length = u32::try_from(bytes).ok().filter(|_| bytes <= self.message_bytes_max);
+        let Some(length) = length else {
+            let message = format!("a message has {bytes} bytes, {} are allowed", self.message_bytes_max);
+            return Err(Status::out_of_range(message));
+        };
+        self.left = PREFIX_BYTES + bytes;
         self.make_room(PREFIX_BYTES);
-        let prefix = u32::try_from(length).unwrap_or(u32::MAX);
         self.tail.put_u8(0);
-        self.tail.put_u32(prefix);
+        self.tail.put_u32(length);
         self.took(PREFIX_BYTES);
-        message.gather(self)
+        message.gather(self).map_err(|error| Status::internal(format!("a message does not encode: {error}")))
     }
 
     /// Bytes that have not been taken.

@@ -46,7 +46,7 @@ fn messages(bytes: &Bytes, frame_bytes: usize) -> Vec<v1::ProduceRequest> {
 }
 
 fn sent(messages: &[v1::ProduceRequest]) -> Bytes {
-    let mut pieces = Pieces::default();
+    let mut pieces = Pieces::new(MESSAGE_BYTES_MAX);
     for message in messages {
         pieces.message(message.clone()).expect("memory is there");
     }

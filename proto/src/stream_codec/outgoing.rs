@@ -26,20 +26,20 @@ pub struct Outgoing<S> {
 }
 
 impl<S> Outgoing<S> {
-    /// Of a request: an error of the stream breaks it off.
+    /// Of a request: an error of the stream, or a message that is longer than that, breaks it off.
     #[must_use]
-    pub fn request(messages: S) -> Self {
-        Self::new(messages, Side::Request)
+    pub fn request(messages: S, message_bytes_max: usize) -> Self {
+        Self::new(messages, Side::Request, message_bytes_max)
     }
 
-    /// Of an answer: an error of the stream is its status.
+    /// Of an answer: there it is the status.
     #[must_use]
-    pub fn answer(messages: S) -> Self {
-        Self::new(messages, Side::Answer)
+    pub fn answer(messages: S, message_bytes_max: usize) -> Self {
+        Self::new(messages, Side::Answer, message_bytes_max)
     }
 
-    fn new(messages: S, side: Side) -> Self {
-        Self { messages: Some(messages), pieces: Pieces::default(), side, status: None }
+    fn new(messages: S, side: Side, message_bytes_max: usize) -> Self {
+        Self { messages: Some(messages), pieces: Pieces::new(message_bytes_max), side, status: None }
     }
 
     fn end(&mut self, status: Status) {
@@ -60,8 +60,8 @@ where
         {
             match next {
                 Some(Ok(message)) => {
-                    if let Err(error) = self.pieces.message(message) {
-                        self.end(Status::internal(format!("a message does not encode: {error}")));
+                    if let Err(status) = self.pieces.message(message) {
+                        self.end(status);
                     }
                 }
                 Some(Err(status)) => self.end(status),

@@ -4,16 +4,19 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use bytes_utils::SegmentedBuf;
 use futures::{Stream, StreamExt as _};
 use http_body::Body as _;
 use prost::Message;
 use tonic::body::Body;
-use tonic::codegen::http::{HeaderMap, Response};
+use tonic::codegen::http::{HeaderMap, Response, StatusCode};
 use tonic::{Code, Status};
 
 use super::{PREFIX_BYTES, Side};
+
+/// Frames smaller than this are copied together: as they are, each would keep more memory than it has bytes.
+const SHARED_BYTES_MIN: usize = 4 << 10;
 
 /// The messages of a request or of an answer. After an error there are no more.
 #[derive(Debug)]
@@ -22,8 +25,11 @@ pub struct Incoming<M> {
     body: Option<Body>,
     side: Side,
     message_bytes_max: usize,
-    /// What has come and belongs to no message yet.
+    /// Whether an answer has said how it ends.
+    has_status: bool,
+    /// What has come and belongs to no message yet, before what is in `small`.
     have: SegmentedBuf<Bytes>,
+    small: BytesMut,
     /// Length of the message in hand, once it is known.
     length: Option<usize>,
     message: PhantomData<fn() -> M>,
@@ -45,17 +51,27 @@ impl<M: Message + Default> Incoming<M> {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        refuse(response.headers())?;
-        if !response.status().is_success() {
-            let status = response.status();
-            return Err(Status::unavailable(format!("the server answered with HTTP status {status}")));
+        let has_status = status_in(response.headers())?;
+        let status = response.status();
+        if !has_status && !status.is_success() {
+            let message = format!("the server answered with HTTP status {status}");
+            return Err(Status::new(code_of(status), message));
         }
-        Ok(Self::new(Body::new(response.into_body()), Side::Answer, message_bytes_max))
+        let incoming = Self::new(Body::new(response.into_body()), Side::Answer, message_bytes_max);
+        Ok(Self { has_status, ..incoming })
     }
 
     fn new(body: Body, side: Side, message_bytes_max: usize) -> Self {
-        let (have, length) = (SegmentedBuf::new(), None);
-        Self { body: Some(body), side, message_bytes_max, have, length, message: PhantomData }
+        Self {
+            body: Some(body),
+            side,
+            message_bytes_max,
+            has_status: false,
+            have: SegmentedBuf::new(),
+            small: BytesMut::new(),
+            length: None,
+            message: PhantomData,
+        }
     }
 
     /// The next message; `None` when the other side has said all.
@@ -66,9 +82,32 @@ impl<M: Message + Default> Incoming<M> {
         self.next().await.transpose()
     }
 
+    fn push(&mut self, data: Bytes) {
+        if data.len() < SHARED_BYTES_MIN {
+            self.small.extend_from_slice(&data);
+        } else {
+            self.gather_small();
+            self.have.push(data);
+        }
+    }
+
+    fn gather_small(&mut self) {
+        if !self.small.is_empty() {
+            self.have.push(self.small.split().freeze());
+        }
+    }
+
+    /// Whether so many bytes are there; they are in `have` then.
+    fn has(&mut self, bytes: usize) -> bool {
+        if self.have.remaining() < bytes && self.have.remaining() + self.small.len() >= bytes {
+            self.gather_small();
+        }
+        self.have.remaining() >= bytes
+    }
+
     /// A message that is there as a whole.
     fn decode(&mut self) -> Result<Option<M>, Status> {
-        if self.length.is_none() && self.have.remaining() >= PREFIX_BYTES {
+        if self.length.is_none() && self.has(PREFIX_BYTES) {
             let flag = self.have.get_u8();
             if flag != 0 {
                 let message = format!("a message has compression flag {flag}: send it without compression");
@@ -81,13 +120,23 @@ impl<M: Message + Default> Incoming<M> {
             }
             self.length = Some(length);
         }
-        let Some(length) = self.length.filter(|length| self.have.remaining() >= *length) else {
+        let Some(length) = self.length else { return Ok(None) };
+        if !self.has(length) {
             return Ok(None);
-        };
+        }
         self.length = None;
         let message = M::decode((&mut self.have).take(length));
         let broken = |error| Status::internal(format!("failed to decode Protobuf message: {error}"));
         message.map(Some).map_err(broken)
+    }
+
+    /// How it ends.
+    fn trailers(&mut self, trailers: &HeaderMap) -> Result<(), Status> {
+        self.has_status |= status_in(trailers)?;
+        match self.side {
+            Side::Answer if !self.has_status => Err(Status::unknown("the answer ends without a status")),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the next frame in; `false` when there is none.
@@ -96,30 +145,43 @@ impl<M: Message + Default> Incoming<M> {
         let more = match ready!(Pin::new(body).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
-                    self.have.push(data);
+                    self.push(data);
                     Ok(true)
                 }
-                Err(frame) => {
-                    frame.into_trailers().map_or(Ok(()), |trailers| refuse(&trailers)).map(|()| false)
-                }
+                Err(frame) => self.trailers(&frame.into_trailers().unwrap_or_default()).map(|()| false),
             },
             // who gave a request up says no more
             Some(Err(status)) if self.side == Side::Request && status.code() == Code::Cancelled => Ok(false),
             Some(Err(status)) => Err(status),
-            None if self.have.has_remaining() || self.length.is_some() => {
+            None if self.has(1) || self.length.is_some() => {
                 Err(Status::internal("the stream ends within a message"))
             }
-            None => Ok(false),
+            None => self.trailers(&HeaderMap::new()).map(|()| false),
         };
         Poll::Ready(more)
     }
 }
 
-/// A status among headers or trailers that is not success.
-fn refuse(headers: &HeaderMap) -> Result<(), Status> {
+/// Whether there is a status among headers or trailers; an error when it is not success.
+fn status_in(headers: &HeaderMap) -> Result<bool, Status> {
     match Status::from_header_map(headers) {
         Some(status) if status.code() != Code::Ok => Err(status),
-        _ => Ok(()),
+        status => Ok(status.is_some()),
+    }
+}
+
+/// As gRPC maps answers of servers and proxies that do not speak it (`http-grpc-status-mapping.md` of its specification).
+fn code_of(status: StatusCode) -> Code {
+    match status {
+        StatusCode::BAD_REQUEST => Code::Internal,
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::PermissionDenied,
+        StatusCode::NOT_FOUND => Code::Unimplemented,
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Code::Unavailable,
+        _ => Code::Unknown,
     }
 }
 
@@ -141,7 +203,22 @@ impl<M: Message + Default> Stream for Incoming<M> {
             }
         };
         let had_ended = this.body.take().is_none();
-        (this.have, this.length) = (SegmentedBuf::new(), None);
+        (this.have, this.small, this.length) = (SegmentedBuf::new(), BytesMut::new(), None);
         Poll::Ready(ended.err().filter(|_| !had_ended).map(Err))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1;
+
+    #[test]
+    fn small_frames_take_no_more_memory_than_they_have_bytes() {
+        let mut incoming = Incoming::<v1::ProduceRequest>::request(Body::empty(), 1 << 20);
+        (0..20_000).for_each(|_| incoming.push(Bytes::from_static(&[0])));
+        assert_eq!((incoming.have.segments(), incoming.small.len()), (0, 20_000));
+        incoming.push(vec![0; SHARED_BYTES_MIN].into());
+        assert_eq!((incoming.have.segments(), incoming.small.len()), (2, 0), "in their order");
     }
 }

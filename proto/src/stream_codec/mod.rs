@@ -1,8 +1,9 @@
 //! gRPC's length-prefixed messages for the two streams that carry record batches, without a copy of them.
 //!
 //! tonic's codec writes a message into one buffer and reads one out of one buffer, so every batch is copied once on each side beside what
-//! the kernel copies. Here a message is sent as [`Pieces`]: a large batch goes out from where it lies, and comes in as the memory
-//! that the connection has read it into. What is on the wire is the same, so that any gRPC client or server may be at the other end.
+//! the kernel copies. Here a message is sent as [`Pieces`]: a large batch goes out from where it lies, in a frame of its own, and what comes
+//! in one frame is not copied again. What comes in several (it was larger than a frame may be, or the other side's window was nearly used
+//! up) is put together once. What is on the wire is the same, so that any gRPC client or server may be at the other end.
 //!
 //! - [`Outgoing`]: messages to the body of a request or an answer.
 //! - [`Incoming`]: such a body to messages.
