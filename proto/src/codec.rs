@@ -1,4 +1,5 @@
-//! The gRPC codec of every service: prost's messages, each encoded into memory of the right size.
+//! The gRPC codec of every call but the two streams of batches ([`crate::stream_codec`]): prost's messages, each encoded into memory of
+//! the right size.
 //!
 //! tonic's own encoder begins with 8 KiB and moves what it has each time that is too little: a message of several megabytes is then copied
 //! two or three times instead of once.

@@ -29,15 +29,24 @@ use crate::reads::{Reads, Wanted, below, out_of_range};
 /// Bytes of a partition's part when the request names none.
 const PARTITION_BYTES_DEFAULT: usize = 1 << 20;
 
-/// Bytes that are counted until the last who holds a part of them lets go.
-struct Counted {
+/// Bytes, and what is let go of with the last part of them.
+struct Holding<T> {
     bytes: Bytes,
-    _reserved: Reserved,
+    _what: T,
 }
 
-impl AsRef<[u8]> for Counted {
+impl<T> AsRef<[u8]> for Holding<T> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// Ties something to the batches of each partition, made for so many bytes, until the last who has a part of them lets go.
+pub(crate) fn tie<T: Send + 'static>(response: &mut v1::FetchResponse, what: impl Fn(usize) -> T) {
+    for result in response.results.iter_mut().filter(|result| !result.batches.is_empty()) {
+        let bytes = std::mem::take(&mut result.batches);
+        let holding = Holding { _what: what(bytes.len()), bytes };
+        result.batches = Bytes::from_owner(holding);
     }
 }
 
@@ -203,11 +212,7 @@ impl Node {
     /// What a part of the server reads counts in the node's memory as long as it holds it, and waits for nothing: its own buffers bound
     /// it, and it must not wait for clients.
     fn count_internal(&self, response: &mut v1::FetchResponse) {
-        for result in response.results.iter_mut().filter(|result| !result.batches.is_empty()) {
-            let bytes = std::mem::take(&mut result.batches);
-            let reserved = self.budget.take(bytes.len());
-            result.batches = Bytes::from_owner(Counted { bytes, _reserved: reserved });
-        }
+        tie(response, |bytes| self.budget.take(bytes));
     }
 
     fn ids(&self, partitions: &[v1::FetchPartition]) -> Vec<PartitionId> {

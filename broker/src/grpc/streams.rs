@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
@@ -26,7 +25,7 @@ use tonic::{Code, Status};
 
 use super::bounded::Caller;
 use crate::BrokerHandle;
-use crate::api::fetch::{Room, Taken};
+use crate::api::fetch::{Room, Taken, tie};
 use crate::budget::Reserved;
 use crate::quota::Kind;
 
@@ -135,18 +134,6 @@ type Left = Arc<oneshot::Sender<()>>;
 /// A fetch answer on its way out.
 type Leaving = (Answered<v1::FetchResponse>, Option<Left>);
 
-/// Batches that have not left.
-struct Held {
-    batches: Bytes,
-    _left: Left,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.batches
-    }
-}
-
 pub(super) fn fetch(
     handle: BrokerHandle,
     caller: Caller,
@@ -236,10 +223,7 @@ impl Fetch {
         let mut response = v1::FetchResponse { throttle_ms, ..fetch_response(correlation_id, result) };
         let (left, has_left) = oneshot::channel();
         let left = Arc::new(left);
-        for result in response.results.iter_mut().filter(|result| !result.batches.is_empty()) {
-            let batches = std::mem::take(&mut result.batches);
-            result.batches = Bytes::from_owner(Held { batches, _left: Arc::clone(&left) });
-        }
+        tie(&mut response, |_| Arc::clone(&left));
         let delivered = async {
             // a client that is gone needs no answer
             if answers.send((Ok(response), Some(left))).await.is_ok() {

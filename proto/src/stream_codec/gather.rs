@@ -43,15 +43,7 @@ impl Gather for v1::ProduceRequest {
     fn gather(mut self, pieces: &mut Pieces) -> Result<(), EncodeError> {
         let partitions = std::mem::take(&mut self.partitions);
         pieces.put(&self)?;
-        for mut partition in partitions {
-            pieces.begin(PRODUCE_PARTITIONS, partition.encoded_len())?;
-            let batch = partition.batch.take();
-            pieces.put(&partition)?;
-            if let Some(batch) = batch {
-                pieces.put_bytes(PRODUCE_BATCH, batch)?;
-            }
-        }
-        Ok(())
+        pieces.put_parts(PRODUCE_PARTITIONS, PRODUCE_BATCH, partitions, |partition| partition.batch.take())
     }
 }
 
@@ -59,15 +51,10 @@ impl Gather for v1::FetchResponse {
     fn gather(mut self, pieces: &mut Pieces) -> Result<(), EncodeError> {
         let results = std::mem::take(&mut self.results);
         pieces.put(&self)?;
-        for mut result in results {
-            pieces.begin(FETCH_RESULTS, result.encoded_len())?;
-            let batches = std::mem::take(&mut result.batches);
-            pieces.put(&result)?;
-            if !batches.is_empty() {
-                pieces.put_bytes(FETCH_BATCHES, batches)?;
-            }
-        }
-        Ok(())
+        let batches = |result: &mut v1::FetchResult| {
+            Some(std::mem::take(&mut result.batches)).filter(|batches| !batches.is_empty())
+        };
+        pieces.put_parts(FETCH_RESULTS, FETCH_BATCHES, results, batches)
     }
 }
 
@@ -120,6 +107,25 @@ impl Pieces {
         self.make_room(bytes);
         message.encode(&mut self.tail)?;
         self.took(bytes);
+        Ok(())
+    }
+
+    /// A repeated field of messages, each of which has its large field last.
+    fn put_parts<P: Message>(
+        &mut self,
+        field: u8,
+        large_field: u8,
+        parts: Vec<P>,
+        take: impl Fn(&mut P) -> Option<Bytes>,
+    ) -> Result<(), EncodeError> {
+        for mut part in parts {
+            self.begin(field, part.encoded_len())?;
+            let large = take(&mut part);
+            self.put(&part)?;
+            if let Some(large) = large {
+                self.put_bytes(large_field, large)?;
+            }
+        }
         Ok(())
     }
 
