@@ -80,13 +80,21 @@ impl TierHost for NodeTierHost {
         Ok(data?)
     }
 
-    async fn append_record(&self, record: Bytes) -> Result<()> {
-        self.internal.append(RECORDS, vec![record]).await.map(drop)
+    async fn append_record(&self, record: Bytes) -> Result<i64> {
+        self.internal.append(RECORDS, vec![record]).await
+    }
+
+    async fn records_start(&self) -> Result<i64> {
+        self.internal.start(RECORDS).await
     }
 
     async fn read_records(&self, from_offset: i64) -> Result<Vec<StoredRecord>> {
         let records = self.internal.read(RECORDS, from_offset).await?;
         Ok(records.into_iter().map(|(offset, value)| StoredRecord { offset, value }).collect())
+    }
+
+    async fn trim_records(&self, before_offset: i64) -> Result<()> {
+        self.internal.trim(RECORDS, before_offset).await
     }
 
     async fn seal(&self, id: PartitionId) -> Result<()> {

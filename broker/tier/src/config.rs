@@ -38,6 +38,10 @@ pub struct TierConfig {
     pub archive_age_ms: i64,
     /// Bytes of record batches in one cut; a cut is built in memory.
     pub archive_cut_bytes: usize,
+    /// Records of `__tier` between two summaries of them, unless the last one has more facts.
+    pub summary_records: u64,
+    /// Bytes of one record of a summary.
+    pub summary_part_bytes: usize,
     /// Seed for object names and jitter; `None` draws one.
     pub seed: Option<u64>,
 }
@@ -63,6 +67,8 @@ impl Default for TierConfig {
             archive_rows: 1_000_000,
             archive_age_ms: 15 * 60_000,
             archive_cut_bytes: 256 << 20,
+            summary_records: 1_000,
+            summary_part_bytes: 512 << 10,
             seed: None,
         }
     }

@@ -14,6 +14,7 @@ use crate::host::SharedTierHost;
 use crate::journal::Journal;
 use crate::objects::Objects;
 use crate::store::ObjectStoreHandle;
+use crate::summary::SummaryRule;
 
 /// The shared parts.
 #[derive(Debug)]
@@ -49,8 +50,9 @@ impl Core {
         let reader = ColdReader::new(Arc::clone(&objects), &config);
         let seed = config.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
         let state = State { last_error: String::new(), lot: seed, exported: HashMap::new() };
+        let rule = SummaryRule { records_min: config.summary_records, part_bytes: config.summary_part_bytes };
         Ok(Self {
-            journal: Journal::open(Arc::clone(&host)).await?,
+            journal: Journal::open(Arc::clone(&host), rule).await?,
             host,
             objects,
             reader,

@@ -4,7 +4,8 @@
 //!
 //! Rules for an implementation:
 //! - `append_record` answers only when the record is durable; records come back from `read_records` in the order they were
-//!   appended. An error means "not known": the tier repeats the same record, its fold ignores repetitions.
+//!   appended, at offsets without a gap. An error means "not known", and what was appended may even come after it: the tier
+//!   repeats the same record, its fold ignores repetitions.
 //! - For a topic with `tiered` set, the log's own retention must be off: the tier decides what leaves the local disk
 //!   ([`TierHost::evict_local`]) and what leaves altogether ([`TierHost::set_log_start`]).
 //! - Facts may be a moment old; everything done because of them is checked again by the owner.
@@ -111,11 +112,17 @@ pub trait TierHost: Debug + Send + Sync + 'static {
     /// The record batches of the sealed segment that begins at `base_offset`.
     async fn segment_data(&self, id: PartitionId, base_offset: i64) -> Result<Bytes>;
 
-    /// Appends one record to the internal topic `__tier`; returns when it is durable.
-    async fn append_record(&self, record: Bytes) -> Result<()>;
+    /// Appends one record to the internal topic `__tier`; returns its offset when it is durable.
+    async fn append_record(&self, record: Bytes) -> Result<i64>;
 
-    /// Records of `__tier` from an offset on, some at a time; empty at the end.
+    /// First offset of `__tier`.
+    async fn records_start(&self) -> Result<i64>;
+
+    /// Records of `__tier` from an offset on, not below its first one, some at a time; empty at the end.
     async fn read_records(&self, from_offset: i64) -> Result<Vec<StoredRecord>>;
+
+    /// Deletes the records of `__tier` below an offset; durable when it returns. Repeating it is success.
+    async fn trim_records(&self, before_offset: i64) -> Result<()>;
 
     /// Closes the active segment of a partition if it holds records.
     async fn seal(&self, id: PartitionId) -> Result<()>;

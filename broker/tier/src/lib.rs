@@ -2,14 +2,15 @@
 //! Parquet tables.
 //!
 //! - [`host`]: the broker as the tier sees it, a port. [`Tier`]: the handle the broker holds.
-//! - Pure cores: [`manifest`] (fold of the tier's records), [`plan`] (facts to decisions), [`segment`] (the object's layout).
+//! - Pure cores: [`manifest`] (what the tier's records come to), `summary` and `fold` (the same written down, so that the records
+//!   before it can go), [`plan`] (facts to decisions), [`segment`] (the object's layout).
 //! - Shells: [`store`] and `objects` (the object store), `journal` (records and their fold), `service` (the loop), `offload`
 //!   (uploads), `fetch` and `cache` (cold reads), `check` (verify, restore).
 //! - [`archive`]: records to Parquet.
 //!
 //! Invariants:
-//! - The truth is the sequence of records in `__tier`: intent, PUT, commit. The bucket holds only what they name, and an
-//!   exported copy of the manifest. No compare-and-swap of the store is relied on.
+//! - The truth is the sequence of records in `__tier` (intent, PUT, commit) or a summary of them and what follows it. The bucket
+//!   holds only what they name, and an exported copy of the manifest. No compare-and-swap of the store is relied on.
 //! - A local copy is evicted only after the commit record is durable; the commit record is written only after the object was
 //!   read back at its tail.
 //! - The range of an archive file is durable before its PUT and its bytes are a function of the range, so a repetition writes
@@ -24,6 +25,7 @@ mod check;
 pub mod config;
 mod core;
 mod fetch;
+mod fold;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod fuzz;
@@ -39,6 +41,7 @@ pub mod segment;
 mod service;
 mod status;
 pub mod store;
+mod summary;
 #[cfg(test)]
 mod testing;
 mod tier;

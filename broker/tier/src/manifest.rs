@@ -9,14 +9,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, TopicId};
 
 use crate::archive::ledger::ArchiveLedger;
 use crate::record::{SegmentKey, SegmentObject, TierRecord};
 
+mod facts;
+
 /// Everything the records say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     partitions: BTreeMap<PartitionId, PartitionManifest>,
     removed_topics: BTreeSet<TopicId>,
@@ -101,21 +102,7 @@ impl PartitionManifest {
 }
 
 impl Manifest {
-    /// The fold of stored records, in their order.
-    ///
-    /// # Errors
-    /// When one does not decode: the tier must not go on with half of the truth.
-    pub fn fold<'a>(records: impl IntoIterator<Item = &'a Bytes>) -> Result<Self> {
-        let mut manifest = Self::default();
-        for bytes in records {
-            let record =
-                TierRecord::decode(bytes).map_err(|e| Error::new(ErrorCode::CorruptLog, e.to_string()))?;
-            manifest.apply(&record);
-        }
-        Ok(manifest)
-    }
-
-    /// Takes one record in.
+    /// Takes one record in. A part of a summary changes nothing: the fold of the topic knows which of them count.
     pub fn apply(&mut self, record: &TierRecord) {
         match record {
             TierRecord::Intent(key) => self.intend(key),
@@ -133,6 +120,7 @@ impl Manifest {
             TierRecord::ArchiveOpened(_) | TierRecord::ArchiveCut(_) | TierRecord::ArchiveDone(_) => {
                 self.archive.apply(record);
             }
+            TierRecord::Summary(_) => {}
         }
     }
 
@@ -163,7 +151,7 @@ impl Manifest {
         }
         if partition.accepts(segment) {
             partition.segments.insert(key.base_offset, segment.clone());
-            partition.sequence += 1;
+            partition.sequence = partition.sequence.saturating_add(1);
         } else {
             self.doomed.entry(key.object.clone()).or_insert(key.at_ms);
         }
@@ -182,7 +170,7 @@ impl Manifest {
             return;
         }
         partition.removed_to = through;
-        partition.sequence += 1;
+        partition.sequence = partition.sequence.saturating_add(1);
         let gone: Vec<i64> = partition
             .segments
             .values()

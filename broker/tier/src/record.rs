@@ -1,4 +1,4 @@
-//! The tier's records in the internal topic `__tier`: JSON inside an envelope.
+//! The tier's records in the internal topic `__tier`: JSON inside an envelope. Not here: what a summary is made of (`summary`).
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -6,8 +6,15 @@ use sunseo_proto::envelope::{self, EnvelopeError, kind};
 use sunseo_proto::{PartitionId, TopicId};
 
 use crate::archive::ledger::{ArchiveCut, ArchiveDone, ArchiveOpened};
+use crate::summary::SummaryPart;
 
+/// What everything but a summary is written as, so that older binaries read it.
 const RECORD_VERSION: u8 = 1;
+
+/// What a summary is written as: a binary that knows none must not take what is left of the topic for the whole.
+const SUMMARY_VERSION: u8 = 2;
+
+const NEWEST_VERSION: u8 = SUMMARY_VERSION;
 
 /// A partition's identity as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +76,7 @@ impl SegmentObject {
     }
 }
 
-/// One fact of the tier.
+/// What happened to the tier, or what all of it came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum TierRecord {
@@ -100,6 +107,8 @@ pub enum TierRecord {
     ArchiveCut(ArchiveCut),
     /// The range's files are there.
     ArchiveDone(ArchiveDone),
+    /// A piece of what the records before it come to.
+    Summary(SummaryPart),
 }
 
 impl TierRecord {
@@ -109,7 +118,14 @@ impl TierRecord {
         // maps with text keys, numbers and text always serialise
         let json =
             serde_json::to_vec(self).unwrap_or_else(|e| unreachable!("a tier record is plain data: {e}"));
-        envelope::seal(kind::TIER_RECORD, RECORD_VERSION, &json)
+        envelope::seal(kind::TIER_RECORD, self.version(), &json)
+    }
+
+    fn version(&self) -> u8 {
+        match self {
+            Self::Summary(_) => SUMMARY_VERSION,
+            _ => RECORD_VERSION,
+        }
     }
 
     /// Reads the stored form.
@@ -117,7 +133,7 @@ impl TierRecord {
     /// # Errors
     /// What does not fit.
     pub fn decode(bytes: &Bytes) -> Result<Self, EnvelopeError> {
-        let (_, json) = envelope::open_as(bytes, kind::TIER_RECORD, RECORD_VERSION)?;
+        let (_, json) = envelope::open_as(bytes, kind::TIER_RECORD, NEWEST_VERSION)?;
         serde_json::from_slice(&json).map_err(|e| EnvelopeError::Payload(e.to_string()))
     }
 

@@ -23,10 +23,15 @@ use sunseo_proto::clock::ManualClock;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, Record, TopicId};
 
+use crate::fold::Fold;
 use crate::host::{
     ArchiveSource, PartitionFacts, RestoredSegment, SealedSegment, StoredRecord, TierHost, TierTopicConfig,
 };
+use crate::manifest::Manifest;
+use crate::record::TierRecord;
 use crate::{ObjectStoreHandle, Tier, TierConfig};
+
+pub mod records;
 
 pub const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -78,6 +83,8 @@ pub enum Fault {
     Lost,
     /// Its work; only the answer is lost.
     Unanswered,
+    /// Nothing; a record is appended all the same, right before the next one.
+    Late,
 }
 
 /// When the world ends.
@@ -121,6 +128,11 @@ impl Faults {
             0 => (*self.kind.lock().unwrap() == Fault::Unanswered, false),
             _ => (false, false),
         }
+    }
+
+    /// Whether the step that just failed is done later.
+    fn is_late(&self) -> bool {
+        *self.kind.lock().unwrap() == Fault::Late && self.left.load(Ordering::SeqCst) == -1
     }
 
     fn alive(&self) -> bool {
@@ -294,10 +306,33 @@ impl MemPartition {
 #[derive(Debug, Default)]
 pub struct MemState {
     pub partitions: BTreeMap<PartitionId, MemPartition>,
+    /// What is left of `__tier`.
     pub records: Vec<Bytes>,
+    pub records_start: i64,
+    /// Records on their way.
+    pub late: Vec<Bytes>,
     pub archives: Vec<ArchiveSource>,
     pub deleted: BTreeSet<TopicId>,
     pub epoch: i32,
+}
+
+impl MemState {
+    fn records_end(&self) -> i64 {
+        self.records_start + self.records.len() as i64
+    }
+
+    /// What the records come to.
+    pub fn manifest(&self) -> Manifest {
+        let mut fold = Fold::starting_at(self.records_start);
+        for (offset, record) in (self.records_start..).zip(&self.records) {
+            fold.apply(offset, TierRecord::decode(record).unwrap());
+        }
+        fold.manifest().clone()
+    }
+}
+
+fn injected() -> Error {
+    Error::new(ErrorCode::Unavailable, "injected")
 }
 
 /// A host in memory; what is in it survives the tier.
@@ -396,18 +431,39 @@ impl TierHost for MemHost {
             .ok_or_else(|| Error::new(ErrorCode::OffsetOutOfRange, base_offset.to_string()))
     }
 
-    async fn append_record(&self, record: Bytes) -> Result<()> {
+    async fn append_record(&self, record: Bytes) -> Result<i64> {
         let (work_is_done, answered) = self.faults.step();
+        let mut state = self.state();
         if work_is_done {
-            self.state().records.push(record);
+            let late = std::mem::take(&mut state.late);
+            state.records.extend(late.into_iter().chain([record]));
+        } else if self.faults.is_late() {
+            state.late.push(record);
         }
-        if answered { Ok(()) } else { Err(Error::new(ErrorCode::Unavailable, "injected")) }
+        if answered { Ok(state.records_end() - 1) } else { Err(injected()) }
+    }
+
+    async fn records_start(&self) -> Result<i64> {
+        Ok(self.state().records_start)
     }
 
     async fn read_records(&self, from_offset: i64) -> Result<Vec<StoredRecord>> {
         let state = self.state();
-        let rest = state.records.iter().enumerate().skip(from_offset as usize).take(3);
-        Ok(rest.map(|(offset, value)| StoredRecord { offset: offset as i64, value: value.clone() }).collect())
+        assert!(from_offset >= state.records_start, "read at {from_offset}, below the start");
+        let rest = (state.records_start..).zip(&state.records).skip_while(|(at, _)| *at < from_offset);
+        Ok(rest.take(3).map(|(offset, value)| StoredRecord { offset, value: value.clone() }).collect())
+    }
+
+    async fn trim_records(&self, before_offset: i64) -> Result<()> {
+        let (work_is_done, answered) = self.faults.step();
+        let mut state = self.state();
+        if work_is_done && before_offset > state.records_start {
+            assert!(before_offset <= state.records_end(), "trimmed beyond the end");
+            let gone = before_offset - state.records_start;
+            state.records.drain(..gone as usize);
+            state.records_start = before_offset;
+        }
+        if answered { Ok(()) } else { Err(injected()) }
     }
 
     async fn seal(&self, id: PartitionId) -> Result<()> {

@@ -11,6 +11,8 @@ use sunseo_proto::{PartitionId, TopicId};
 
 use crate::record::{PartitionRef, TierRecord};
 
+mod facts;
+
 /// A table takes up a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiveOpened {
@@ -165,13 +167,19 @@ impl TableLedger {
         }
         progress.open_cut = None;
         progress.through = done.to;
-        for file in &done.files {
-            self.rows += file.rows;
-            self.bytes += file.bytes;
-        }
-        self.files.extend(done.files.iter().cloned());
-        self.bad_rows += done.bad.as_ref().map_or(0, |bad| bad.rows);
-        self.bad_files.extend(done.bad.clone());
+        done.files.iter().cloned().for_each(|file| self.add_file(file));
+        done.bad.iter().cloned().for_each(|file| self.add_bad_file(file));
+    }
+
+    fn add_file(&mut self, file: ArchiveFile) {
+        self.rows = self.rows.saturating_add(file.rows);
+        self.bytes = self.bytes.saturating_add(file.bytes);
+        self.files.push(file);
+    }
+
+    fn add_bad_file(&mut self, file: ArchiveFile) {
+        self.bad_rows = self.bad_rows.saturating_add(file.rows);
+        self.bad_files.push(file);
     }
 }
 

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 
 use crate::host::TierTopicConfig;
-use crate::record::TierRecord;
 use crate::testing::{Fault, TIERED, World, partition};
 use crate::tests::offload::{EVICT, assert_read_back};
 
 /// Steps of one undisturbed run are fewer than this.
 const STEPS_MAX: i64 = 60;
 
-async fn crash_at(steps: i64, kind: Fault, multipart: bool) -> bool {
+async fn crash_at(steps: i64, kind: Fault, multipart: bool, summaries: bool) -> bool {
     let mut world = World::new();
+    if summaries {
+        (world.config.summary_records, world.config.summary_part_bytes) = (3, 500);
+    }
     if multipart {
         world.config.multipart_from_bytes = 4_000;
         world.config.part_bytes = 2_000;
@@ -38,20 +40,14 @@ async fn crash_at(steps: i64, kind: Fault, multipart: bool) -> bool {
     world.clock.advance(world.config.delete_delay_ms);
     tier.flush(EVICT).await.unwrap();
     let in_store: BTreeSet<String> = world.names("sunseo/seg").await.into_iter().collect();
-    let committed: BTreeSet<String> = world
-        .host
-        .state()
-        .records
-        .iter()
-        .filter_map(|record| match TierRecord::decode(record).unwrap() {
-            TierRecord::Committed(segment) => Some(segment.key.object),
-            _ => None,
-        })
-        .collect();
+    let manifest = world.host.state().manifest();
+    let segments = manifest.partitions().flat_map(|(_, partition)| partition.segments());
+    let committed: BTreeSet<String> = segments.map(|segment| segment.key.object.clone()).collect();
     assert_eq!(in_store.len(), 3, "step {steps} {kind:?}");
     assert_eq!(in_store, committed, "step {steps} {kind:?}");
     assert_eq!(world.names("sunseo/man").await.len(), 1, "step {steps} {kind:?}");
     assert_eq!(tier.verify("").await.unwrap().problems, []);
+    assert_eq!(world.host.state().records_start > 0, summaries, "step {steps} {kind:?}: summed up");
     tier.shutdown().await;
     struck
 }
@@ -59,9 +55,9 @@ async fn crash_at(steps: i64, kind: Fault, multipart: bool) -> bool {
 #[tokio::test]
 async fn offload_survives_an_end_at_every_step() {
     for kind in [Fault::Lost, Fault::Unanswered] {
-        for multipart in [false, true] {
+        for (multipart, summaries) in [(false, false), (true, false), (false, true)] {
             let mut struck = 0;
-            while crash_at(struck, kind, multipart).await {
+            while crash_at(struck, kind, multipart, summaries).await {
                 struck += 1;
                 assert!(struck < STEPS_MAX, "a run is short");
             }
