@@ -89,6 +89,7 @@ keys! {
     "tier.archive_rows" => broker.tier.archive_rows, "records after which an archive table is cut";
     "tier.archive_age_ms" => broker.tier.archive_age_ms, "age after which it is cut";
     "tier.archive_cut_bytes" => broker.tier.archive_cut_bytes, "bytes of batches in one cut";
+    "tier.summary_records" => broker.tier.summary_records, "records of the tier's own topic between summaries";
 
     "outbox.poll_min_ms" => outbox.poll_min, "wait between two looks at a busy database";
     "outbox.poll_max_ms" => outbox.poll_max, "wait between two looks at a quiet one";

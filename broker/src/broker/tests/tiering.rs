@@ -1,11 +1,13 @@
 //! Segments that go to the object store and come back.
 
+use bytes::Bytes;
 use sunseo_proto::batch::{BatchBuilder, Compression};
 use sunseo_proto::error::ErrorCode;
 use sunseo_proto::{Record, v1};
 
 use super::support::*;
 use crate::BrokerHandle;
+use crate::metadata::internal_topics::TIER;
 
 async fn flush(handle: &BrokerHandle, evict: bool) -> v1::TierFlushResponse {
     let request = v1::TierFlushRequest { topic: "orders".into(), seal: true, evict };
@@ -86,6 +88,40 @@ async fn what_is_offloaded_and_evicted_is_read_back_the_same() {
     assert_eq!(restored.segments, report.segments_evicted);
     assert_eq!(describe(&handle).await.local_start_offset, 0);
     assert_eq!(bytes_from(&handle, "orders", 0, 0).await[..before.len()], before[..]);
+}
+
+#[tokio::test]
+async fn the_tiers_own_topic_does_not_grow_and_forgets_nothing() {
+    let mut world = World::new(59);
+    (world.config.tier.summary_records, world.config.tier.summary_part_bytes) = (10, 1_000);
+    let (mut begins, mut written) = (Vec::new(), Bytes::new());
+    for life in 0..4 {
+        let broker = world.start().await;
+        let handle = broker.handle();
+        if life == 0 {
+            create(&handle, "orders", &[("tiered", "true"), ("segment_bytes", "4096")]).await;
+        }
+        assert_eq!(bytes_from(&handle, "orders", 0, 0).await, written, "life {life}");
+        for round in 0..4 {
+            fill(&handle, round * 8..round * 8 + 8).await;
+            assert!(flush(&handle, true).await.segments_evicted > 0);
+        }
+        written = bytes_from(&handle, "orders", 0, 0).await;
+        let verified = handle.tier_verify(v1::TierVerifyRequest { topic: "orders".into() }).await.unwrap();
+        assert!(verified.objects >= 8 && verified.problems.is_empty(), "{verified:?}");
+        let records = broker.node.log.partitions().get(TIER.partition(0)).unwrap();
+        let (begin, end) = (records.reader.log_start(), records.readable_end().unwrap());
+        // each segment is a fact; a part has one at least
+        let facts = i64::try_from(verified.objects).unwrap() + 3;
+        assert!(
+            end - begin <= facts + facts.max(10) + 2,
+            "life {life}: records {begin}..{end} for {facts} facts"
+        );
+        begins.push(begin);
+        drop((broker, handle, records));
+        world.disk.power_cut();
+    }
+    assert!(begins.is_sorted() && begins[0] > 0 && begins[3] > begins[0], "{begins:?}");
 }
 
 #[tokio::test]
