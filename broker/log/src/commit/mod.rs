@@ -9,24 +9,23 @@
 //!
 //! What readers see changes only after the frame is durable. A partition whose disk fails stops; when the journal fails, all stop.
 
+mod show;
+mod write;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use sunseo_proto::PartitionId;
-use sunseo_proto::batch::{HEADER_BYTES, stamp};
 
+use self::show::show;
+use self::write::{prepare_journaled, sync_names, write_now, write_run_of};
 use crate::config::Background;
-use crate::disk::{Context as _, write_all};
-use crate::entry::{Ended, Entry, FrameBuilder};
+use crate::entry::FrameBuilder;
 use crate::partition::{Partition, Pending};
-use crate::segment::{PARTITIONS, Segment, directory_of};
+use crate::segment::Segment;
 use crate::writer::{FrameWriter, OVERLAP_BYTES};
-use crate::{LogError, SealedFacts, Store, SyncFailure, SyncOutcome};
-
-/// From this size on a batch is written to its segment from where it lies, smaller ones are gathered.
-const GATHER_BYTES: usize = 64 << 10;
+use crate::{LogError, Store, SyncFailure, SyncOutcome};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -62,11 +61,11 @@ fn frame_mut(frame: &mut Arc<FrameBuilder>) -> &mut FrameBuilder {
     Arc::get_mut(frame).unwrap_or_else(|| unreachable!("a new one has one owner"))
 }
 
-fn write_run_of(partition: &mut Partition, run: &Run, frame: &FrameBuilder) -> Result<(), LogError> {
-    partition.mark_dirty(&run.segment);
-    let path = &run.segment.path;
-    let file = run.segment.file(partition.files()).context("cannot open", path)?;
-    write_all(file.as_ref(), frame.data(run.range.clone()), run.at).context("cannot write", path)
+/// The segment that is appended to as readers see it, and so before anything that is pending.
+fn shown_active(partition: &Partition) -> Arc<Segment> {
+    let view = partition.shared.look();
+    // a view is never empty
+    view.segments.last().map_or_else(|| partition.active.clone(), |shown| shown.segment.clone())
 }
 
 impl Store {
@@ -258,222 +257,4 @@ impl Store {
             self.fail_partition(id, reason);
         }
     }
-}
-
-/// Makes the names on the way to a partition's files durable.
-fn sync_names(partition: &mut Partition) -> Result<(), LogError> {
-    for directory in [directory_of(partition.id()).as_path(), Path::new(PARTITIONS)] {
-        partition.files().disk.sync_dir(directory).context("cannot sync directory", directory)?;
-    }
-    partition.names_dirty = false;
-    Ok(())
-}
-
-/// Puts batches and changes into the frame.
-fn prepare_journaled(partition: &Partition, pending: &[Pending], frame: &mut FrameBuilder) -> Vec<Run> {
-    let id = partition.id();
-    let mut segment = shown_active(partition);
-    let mut runs: Vec<Run> = Vec::new();
-    let mut is_open = false;
-    for change in pending {
-        let Pending::Batch { header, at, bytes } = change else {
-            is_open = false;
-            add_entry(id, change, frame);
-            if let Pending::Seal { next, .. } = change {
-                segment = next.clone();
-            }
-            continue;
-        };
-        if !is_open {
-            frame.begin_data(id, segment.base, *at);
-        }
-        let range = frame.extend_data(bytes);
-        stamp(frame.data_mut(range.clone()), header.base_offset, header.leader_epoch);
-        match runs.last_mut() {
-            Some(run) if is_open => run.range.end = range.end,
-            _ => runs.push(Run { segment: segment.clone(), at: *at, range }),
-        }
-        is_open = true;
-    }
-    runs
-}
-
-fn shown_active(partition: &Partition) -> Arc<Segment> {
-    let view = partition.shared.look();
-    // a view is never empty
-    view.segments.last().map_or_else(|| partition.active.clone(), |shown| shown.segment.clone())
-}
-
-fn add_entry(id: PartitionId, change: &Pending, frame: &mut FrameBuilder) {
-    match change {
-        Pending::Note(entry) | Pending::Drop { entry, .. } => frame.add(id, entry),
-        Pending::Seal { .. } => frame.add(id, &Entry::Seal),
-        Pending::Restore(facts) => frame.add(id, &Entry::Restore(*facts)),
-        Pending::Replace { from, to, by } => frame.add(id, &Entry::Replace { from: *from, to: *to, by: *by }),
-        Pending::Delete => frame.add(id, &Entry::Delete),
-        Pending::Batch { .. } => {}
-    }
-}
-
-/// Writes batches to their segments; syncs each that is sealed, and the last one unless that may wait.
-fn write_now(
-    partition: &mut Partition,
-    pending: &[Pending],
-    way: Way,
-    frame: &mut FrameBuilder,
-    scratch: &mut Vec<u8>,
-) -> Result<(), LogError> {
-    let id = partition.id();
-    let mut segment = shown_active(partition);
-    let mut frontier: Option<(u64, i64)> = None;
-    let mut run: Vec<&Pending> = Vec::new();
-    for change in pending {
-        if let Pending::Batch { header, at, .. } = change {
-            frontier = Some((at + header.total_bytes as u64, header.next_offset()));
-            run.push(change);
-            if let Some(ended) = Ended::of(header).filter(|_| way == Way::Lazy) {
-                frame.add(id, &Entry::Ended(ended));
-            }
-            continue;
-        }
-        if let Pending::Seal { facts, next } = change {
-            write_run(partition, &segment, &std::mem::take(&mut run), scratch)?;
-            partition.sync_segment(&segment)?;
-            frame.add(id, &frontier_entry(facts));
-            segment = next.clone();
-            frontier = None;
-        }
-        add_entry(id, change, frame);
-    }
-    write_run(partition, &segment, &run, scratch)?;
-    if let Some((bytes, end)) = frontier.filter(|_| way == Way::Direct) {
-        partition.sync_segment(&segment)?;
-        frame.add(id, &Entry::Frontier { base: segment.base, bytes, end });
-    }
-    Ok(())
-}
-
-fn frontier_entry(facts: &SealedFacts) -> Entry {
-    Entry::Frontier { base: facts.base_offset, bytes: facts.bytes, end: facts.end_offset }
-}
-
-/// Writes batches that stand back to back.
-fn write_run(
-    partition: &mut Partition,
-    segment: &Arc<Segment>,
-    run: &[&Pending],
-    scratch: &mut Vec<u8>,
-) -> Result<(), LogError> {
-    if run.is_empty() {
-        return Ok(());
-    }
-    partition.mark_dirty(segment);
-    let path = &segment.path;
-    let file = segment.file(partition.files()).context("cannot open", path)?;
-    scratch.clear();
-    let mut start = 0;
-    let flush = |scratch: &mut Vec<u8>, start: u64| {
-        let written = write_all(file.as_ref(), scratch, start).context("cannot write", path);
-        scratch.clear();
-        written
-    };
-    for change in run {
-        let Pending::Batch { header, at, bytes } = change else { continue };
-        if scratch.is_empty() {
-            start = *at;
-        }
-        let gathered = scratch.len();
-        let part = if bytes.len() < GATHER_BYTES { bytes.len() } else { HEADER_BYTES };
-        scratch.extend_from_slice(&bytes[..part]);
-        stamp(&mut scratch[gathered..], header.base_offset, header.leader_epoch);
-        if part < bytes.len() || scratch.len() >= GATHER_BYTES * 4 {
-            flush(scratch, start)?;
-        }
-        if part < bytes.len() {
-            write_all(file.as_ref(), &bytes[part..], at + part as u64).context("cannot write", path)?;
-        }
-    }
-    flush(scratch, start)
-}
-
-/// The frame is durable and the segments have its batches: readers see everything. Returns whether the partition is gone.
-fn show(partition: &mut Partition, prepared: Prepared) -> Result<bool, LogError> {
-    if let Some(error) = prepared.failed {
-        return Err(error);
-    }
-    let mut unseen: Option<(u64, i64, i64)> = None;
-    let mut segment = shown_active(partition);
-    let interval = partition.files().index_interval_bytes;
-    for change in prepared.pending {
-        match change {
-            Pending::Batch { header, at, .. } => {
-                segment.note(header.base_offset, at, header.max_timestamp, interval);
-                if header.is_transactional() {
-                    partition.shared.change().transactions.record(&header);
-                }
-                let newest = unseen.map_or(i64::MIN, |(_, _, newest)| newest).max(header.max_timestamp);
-                unseen = Some((at + header.total_bytes as u64, header.next_offset(), newest));
-                continue;
-            }
-            Pending::Seal { facts, next } => {
-                unseen = None;
-                finish_segment(partition, &segment, &facts)?;
-                show_sealed(partition, &facts, &next);
-                segment = next;
-            }
-            Pending::Drop { log_start, bases, .. } => show_dropped(partition, log_start, &bases),
-            Pending::Restore(facts) => show_restored(partition, &facts),
-            Pending::Replace { from, to, by } => crate::clean::switch::show(partition, from, to, &by),
-            Pending::Note(_) => {}
-            Pending::Delete => {
-                partition.shared.change().deleted = true;
-                return Ok(true);
-            }
-        }
-    }
-    if let (Some((bytes, end, newest)), Some(last)) = (unseen, partition.shared.change().segments.last_mut())
-    {
-        (last.bytes, last.end) = (bytes, end);
-        last.max_timestamp_ms = last.max_timestamp_ms.max(newest);
-    }
-    Ok(false)
-}
-
-/// Cuts the reserved room off. The next checkpoint syncs it and writes its index; until then the journal has what it holds, or it was
-/// synced before its note was written.
-fn finish_segment(
-    partition: &mut Partition,
-    segment: &Arc<Segment>,
-    facts: &SealedFacts,
-) -> Result<(), LogError> {
-    partition.mark_dirty(segment);
-    let file = segment.file(partition.files()).context("cannot open", &segment.path)?;
-    file.set_bytes(facts.bytes).context("cannot cut", &segment.path)?;
-    partition.names_dirty = true;
-    partition.unindexed.push(segment.clone());
-    Ok(())
-}
-
-fn show_sealed(partition: &Partition, facts: &SealedFacts, next: &Arc<Segment>) {
-    let mut view = partition.shared.change();
-    if let Some(last) = view.segments.last_mut() {
-        *last = crate::view::Shown::sealed(last.segment.clone(), facts);
-    }
-    let empty = crate::state::Active::empty(facts.end_offset);
-    view.segments.push(crate::view::Shown::active(next.clone(), &empty));
-}
-
-fn show_dropped(partition: &mut Partition, log_start: i64, bases: &[i64]) {
-    let mut view = partition.shared.change();
-    view.log_start = view.log_start.max(log_start);
-    view.transactions.trim_below(log_start);
-    let gone = view.segments.iter().take_while(|shown| bases.contains(&shown.segment.base)).count();
-    let gone: Vec<Arc<Segment>> = view.segments.drain(..gone).map(|shown| shown.segment).collect();
-    drop(view);
-    partition.doomed.extend(gone);
-}
-
-fn show_restored(partition: &Partition, facts: &SealedFacts) {
-    let segment = Segment::new(partition.id(), facts.base_offset);
-    partition.shared.change().segments.insert(0, crate::view::Shown::sealed(segment, facts));
 }

@@ -5,21 +5,20 @@
 //! others again and again: each request begins at another one. Reads of the object store run beside the answer ([`crate::cold`]), which
 //! does not wait for them when there is anything else to say.
 
-use std::sync::Arc;
+mod answer;
+mod room;
+
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::{join_all, select_all};
-use sunseo_log::{AbortedRange, LogError};
-use sunseo_proto::batch::{self, BatchError, BatchHeader};
+use sunseo_log::LogError;
 use sunseo_proto::error::{Error, ErrorCode, Result};
 use sunseo_proto::{PartitionId, v1};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::check::plain;
+use self::answer::{Answer, Portion, as_records, find_aborted};
+pub(crate) use self::room::{Fetched, Room, Taken, tie};
 use super::produce::{check_partitions, within};
-use crate::budget::{Budget, Reserved};
 use crate::cold::ColdRead;
 use crate::log_thread::stopped;
 use crate::metadata::State;
@@ -29,40 +28,11 @@ use crate::reads::{Reads, Wanted, below, out_of_range};
 /// Bytes of a partition's part when the request names none.
 const PARTITION_BYTES_DEFAULT: usize = 1 << 20;
 
-/// Bytes, and what is let go of with the last part of them.
-struct Holding<T> {
-    bytes: Bytes,
-    _what: T,
-}
-
-impl<T> AsRef<[u8]> for Holding<T> {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-/// Ties something to the batches of each partition, made for so many bytes, until the last who has a part of them lets go.
-pub(crate) fn tie<T: Send + 'static>(response: &mut v1::FetchResponse, what: impl Fn(usize) -> T) {
-    for result in response.results.iter_mut().filter(|result| !result.batches.is_empty()) {
-        let bytes = std::mem::take(&mut result.batches);
-        let holding = Holding { _what: what(bytes.len()), bytes };
-        result.batches = Bytes::from_owner(holding);
-    }
-}
-
 /// What a result takes beside its records.
 const RESULT_BYTES: usize = 128;
 
 /// How long an answer waits for the object store when it has something else to say.
 const COLD_GRACE: Duration = Duration::from_millis(5);
-
-/// One partition's answer while it is being made.
-struct Answer {
-    result: v1::FetchResult,
-    /// What there is to read, if there is anything.
-    wanted: Option<Wanted>,
-    fetch_offset: i64,
-}
 
 /// Everything a request asks for, as far as it is there now.
 struct Gathered {
@@ -74,83 +44,6 @@ struct Gathered {
     /// Reads of the object store that take longer.
     pending: Vec<ColdRead>,
 }
-
-/// What was read so far, and the room for more.
-struct Portion {
-    bytes: usize,
-    left: usize,
-    full: bool,
-}
-
-impl Portion {
-    /// Puts bytes into an answer; whether they had room.
-    fn take(&mut self, answer: &mut Answer, read: Result<Bytes>) -> bool {
-        match read {
-            // a batch that is larger than the room left waits for the next request
-            Ok(read) if self.bytes > 0 && read.len() > self.left => {
-                (self.left, self.full) = (0, true);
-                return false;
-            }
-            Ok(read) => {
-                // a read ends early at the end of a segment and where its bytes are used up
-                let until = answer.wanted.as_ref().map(|wanted| wanted.until);
-                let end = end_of(&read);
-                self.full |= end < until;
-                answer.result.next_offset = end.unwrap_or(answer.fetch_offset);
-                self.bytes += read.len();
-                self.left = self.left.saturating_sub(read.len());
-                answer.result.batches = read;
-            }
-            Err(error) => answer.result.error = Some(error.into()),
-        }
-        true
-    }
-}
-
-/// Where the answers of one stream of the network may take their memory: its own share, and the node's.
-#[derive(Clone, Debug)]
-pub(crate) struct Room {
-    stream: Arc<Semaphore>,
-    stream_bytes_max: usize,
-    node: Arc<Budget>,
-}
-
-/// Memory of one answer.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    stream: OwnedSemaphorePermit,
-    node: Reserved,
-    /// Bytes of record batches, for quotas.
-    batch_bytes: usize,
-}
-
-impl Room {
-    pub(crate) fn new(stream_bytes_max: usize, node: &Arc<Budget>) -> Self {
-        Self { stream: Arc::new(Semaphore::new(stream_bytes_max)), stream_bytes_max, node: Arc::clone(node) }
-    }
-
-    async fn take(&self, bytes: usize) -> Result<Taken> {
-        let share = u32::try_from(bytes.min(self.stream_bytes_max)).unwrap_or(u32::MAX);
-        let stream = Arc::clone(&self.stream).acquire_many_owned(share).await.map_err(|_| stopped())?;
-        Ok(Taken { stream, node: self.node.reserve(bytes).await, batch_bytes: 0 })
-    }
-}
-
-impl Taken {
-    /// Gives back what the answer does not need. As plain records it may need more than its batches.
-    fn settle(&mut self, batch_bytes: usize, memory: usize) {
-        drop(self.stream.split(self.stream.num_permits().saturating_sub(memory)));
-        self.node.set(memory);
-        self.batch_bytes = batch_bytes;
-    }
-
-    pub(crate) fn batch_bytes(&self) -> usize {
-        self.batch_bytes
-    }
-}
-
-/// An answer and the memory it takes until it has left.
-pub(crate) type Fetched = (v1::FetchResponse, Option<Taken>);
 
 impl Node {
     /// Reads; waits up to `max_wait_ms` for `min_bytes`. With `room`, bytes are read only when there is room for them, and a request that
@@ -384,13 +277,6 @@ impl Node {
     }
 }
 
-impl Answer {
-    /// Nothing is in it yet.
-    fn is_open(&self) -> bool {
-        self.result.batches.is_empty() && self.result.error.is_none()
-    }
-}
-
 async fn first_of(pending: Vec<ColdRead>) {
     if pending.is_empty() {
         std::future::pending::<()>().await;
@@ -405,18 +291,6 @@ fn in_turn(count: usize, turn: u64) -> impl Iterator<Item = usize> {
     (first..count).chain(0..first)
 }
 
-/// Offset after the last of the batches; `None` when there is none.
-fn end_of(batches: &Bytes) -> Option<i64> {
-    let (mut at, mut end) = (0, None);
-    while let Some(rest) = batches.get(at..)
-        && let Ok(header) = BatchHeader::parse(rest)
-    {
-        end = Some(header.next_offset());
-        at += header.total_bytes;
-    }
-    end
-}
-
 /// -1 is not checked.
 fn check_epoch(theirs: i32, ours: i32) -> Result<()> {
     if theirs < 0 || theirs == ours {
@@ -425,93 +299,4 @@ fn check_epoch(theirs: i32, ours: i32) -> Result<()> {
     let code = if theirs < ours { ErrorCode::FencedLeaderEpoch } else { ErrorCode::NotLeader };
     let message = format!("leader epoch {theirs} is not the current one, {ours}: refresh the metadata");
     Err(Error::new(code, message).at("current_leader_epoch"))
-}
-
-/// Names the aborted transactions in what was read.
-async fn find_aborted(answers: &mut [Answer]) {
-    for answer in answers.iter_mut().filter(|answer| !answer.result.batches.is_empty()) {
-        let Some(Wanted { partition, .. }) = &answer.wanted else { continue };
-        // the first batch may begin below the offset
-        let first = BatchHeader::parse(&answer.result.batches).map_or(answer.fetch_offset, |h| h.base_offset);
-        let until = answer.result.next_offset;
-        let found = match partition.reader.aborted_in_memory(first, until) {
-            Some(found) => Ok(found),
-            None => {
-                let reader = partition.reader.clone();
-                let task =
-                    tokio::task::spawn_blocking(move || reader.aborted(first, until).map_err(Error::from));
-                task.await.unwrap_or_else(|error| {
-                    Err(Error::internal(format!("a look for aborted transactions: {error}")))
-                })
-            }
-        };
-        match found {
-            Ok(found) => answer.result.aborted = found.into_iter().map(wire).collect(),
-            Err(error) => {
-                // what cannot be told from what was taken back must not be handed out
-                (answer.result.batches, answer.result.next_offset) = (Bytes::new(), answer.fetch_offset);
-                answer.result.error = Some(error.into());
-            }
-        }
-    }
-}
-
-fn wire(range: AbortedRange) -> v1::AbortedTransaction {
-    let AbortedRange { producer_id, first_offset, last_offset } = range;
-    v1::AbortedTransaction { producer_id, first_offset, last_offset }
-}
-
-/// Whether a batch holds nothing for readers of plain records.
-fn is_void(header: &BatchHeader, aborted: &[v1::AbortedTransaction]) -> bool {
-    let holds = |range: &v1::AbortedTransaction| {
-        range.producer_id == header.producer_id
-            && (range.first_offset..=range.last_offset).contains(&header.base_offset)
-    };
-    header.is_control() || (header.is_transactional() && aborted.iter().any(holds))
-}
-
-/// Batches to plain records, from the offset that was asked for, at least one in all and never more than fit into a message, in bytes of
-/// the message and of the memory that it takes here.
-fn as_records(answer: &mut Answer, left: &mut usize) {
-    let batches = std::mem::take(&mut answer.result.batches);
-    let aborted = std::mem::take(&mut answer.result.aborted);
-    for batch in batch::batches(batches) {
-        let added = match batch {
-            Ok((header, _)) if is_void(&header, &aborted) => Ok(false),
-            Ok((_, batch)) => add_records(answer, &batch, left),
-            Err(error) => Err(error),
-        };
-        match added {
-            Ok(false) => {}
-            Ok(true) => return,
-            Err(error) => {
-                answer.result.error = Some(Error::new(ErrorCode::CorruptLog, error.to_string()).into());
-                return;
-            }
-        }
-    }
-}
-
-/// Adds the records of a batch; whether no more fit.
-fn add_records(
-    answer: &mut Answer,
-    batch: &Bytes,
-    left: &mut usize,
-) -> std::result::Result<bool, BatchError> {
-    // one at a time: a batch of many small records is many times as large as values
-    for record in batch::iterate(batch)? {
-        let record = record?;
-        if record.offset < answer.fetch_offset {
-            continue;
-        }
-        let record = plain(record);
-        let bytes = prost::Message::encoded_len(&record) + size_of::<v1::Record>();
-        if bytes > *left {
-            (*left, answer.result.next_offset) = (0, record.offset);
-            return Ok(true);
-        }
-        *left -= bytes;
-        answer.result.records.push(record);
-    }
-    Ok(false)
 }
