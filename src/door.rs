@@ -34,36 +34,5 @@ impl Transport for Door {
         self.0.fetch(request)
     }
 
-    forward! {
-        metadata: MetadataRequest -> MetadataResponse;
-        list_offsets: ListOffsetsRequest -> ListOffsetsResponse;
-        init_producer: InitProducerRequest -> InitProducerResponse;
-        group_heartbeat: GroupHeartbeatRequest -> GroupHeartbeatResponse;
-        commit_offsets: CommitOffsetsRequest -> CommitOffsetsResponse;
-        fetch_offsets: FetchOffsetsRequest -> FetchOffsetsResponse;
-        list_groups: ListGroupsRequest -> ListGroupsResponse;
-        describe_group: DescribeGroupRequest -> DescribeGroupResponse;
-        delete_group: DeleteGroupRequest -> DeleteGroupResponse;
-        create_topic: CreateTopicRequest -> CreateTopicResponse;
-        list_topics: ListTopicsRequest -> ListTopicsResponse;
-        describe_topic: DescribeTopicRequest -> DescribeTopicResponse;
-        alter_topic: AlterTopicRequest -> AlterTopicResponse;
-        delete_topic: DeleteTopicRequest -> DeleteTopicResponse;
-        delete_records: DeleteRecordsRequest -> DeleteRecordsResponse;
-        set_quota: SetQuotaRequest -> SetQuotaResponse;
-        list_quotas: ListQuotasRequest -> ListQuotasResponse;
-        delete_quota: DeleteQuotaRequest -> DeleteQuotaResponse;
-        put_definition: PutDefinitionRequest -> PutDefinitionResponse;
-        list_definitions: ListDefinitionsRequest -> ListDefinitionsResponse;
-        delete_definition: DeleteDefinitionRequest -> DeleteDefinitionResponse;
-        send_offsets: SendOffsetsRequest -> SendOffsetsResponse;
-        end_transaction: EndTransactionRequest -> EndTransactionResponse;
-        list_transactions: ListTransactionsRequest -> ListTransactionsResponse;
-        describe_transaction: DescribeTransactionRequest -> DescribeTransactionResponse;
-        abort_transaction: AbortTransactionRequest -> AbortTransactionResponse;
-        tier_status: TierStatusRequest -> TierStatusResponse;
-        tier_verify: TierVerifyRequest -> TierVerifyResponse;
-        tier_restore: TierRestoreRequest -> TierRestoreResponse;
-        tier_flush: TierFlushRequest -> TierFlushResponse;
-    }
+    sunseo_client::each_request!(forward);
 }

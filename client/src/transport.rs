@@ -14,6 +14,46 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use sunseo_proto::{Error, ErrorCode, error::Result, v1};
 
+/// Calls a macro with every request of a [`Transport`] but produce and fetch, as `name: Request -> Response;` each: for doors that hand
+/// them on unchanged.
+#[macro_export]
+macro_rules! each_request {
+    ($hand_on:ident) => {
+        $hand_on! {
+            metadata: MetadataRequest -> MetadataResponse;
+            list_offsets: ListOffsetsRequest -> ListOffsetsResponse;
+            init_producer: InitProducerRequest -> InitProducerResponse;
+            group_heartbeat: GroupHeartbeatRequest -> GroupHeartbeatResponse;
+            commit_offsets: CommitOffsetsRequest -> CommitOffsetsResponse;
+            fetch_offsets: FetchOffsetsRequest -> FetchOffsetsResponse;
+            list_groups: ListGroupsRequest -> ListGroupsResponse;
+            describe_group: DescribeGroupRequest -> DescribeGroupResponse;
+            delete_group: DeleteGroupRequest -> DeleteGroupResponse;
+            create_topic: CreateTopicRequest -> CreateTopicResponse;
+            list_topics: ListTopicsRequest -> ListTopicsResponse;
+            describe_topic: DescribeTopicRequest -> DescribeTopicResponse;
+            alter_topic: AlterTopicRequest -> AlterTopicResponse;
+            delete_topic: DeleteTopicRequest -> DeleteTopicResponse;
+            delete_records: DeleteRecordsRequest -> DeleteRecordsResponse;
+            set_quota: SetQuotaRequest -> SetQuotaResponse;
+            list_quotas: ListQuotasRequest -> ListQuotasResponse;
+            delete_quota: DeleteQuotaRequest -> DeleteQuotaResponse;
+            put_definition: PutDefinitionRequest -> PutDefinitionResponse;
+            list_definitions: ListDefinitionsRequest -> ListDefinitionsResponse;
+            delete_definition: DeleteDefinitionRequest -> DeleteDefinitionResponse;
+            send_offsets: SendOffsetsRequest -> SendOffsetsResponse;
+            end_transaction: EndTransactionRequest -> EndTransactionResponse;
+            list_transactions: ListTransactionsRequest -> ListTransactionsResponse;
+            describe_transaction: DescribeTransactionRequest -> DescribeTransactionResponse;
+            abort_transaction: AbortTransactionRequest -> AbortTransactionResponse;
+            tier_status: TierStatusRequest -> TierStatusResponse;
+            tier_verify: TierVerifyRequest -> TierVerifyResponse;
+            tier_restore: TierRestoreRequest -> TierRestoreResponse;
+            tier_flush: TierFlushRequest -> TierFlushResponse;
+        }
+    };
+}
+
 /// A shared door.
 pub type SharedTransport = Arc<dyn Transport>;
 

@@ -9,7 +9,7 @@ use sunseo_client::{Error, ErrorCode, Result, SharedTransport, Transport};
 use sunseo_proto::v1;
 
 use crate::load::Way;
-use crate::requests::pass_on_requests;
+use crate::requests::pass_on;
 
 /// Clones are the same one.
 #[derive(Clone, Debug)]
@@ -63,5 +63,5 @@ impl Transport for Gated {
         self.inner.fetch(request)
     }
 
-    pass_on_requests!();
+    sunseo_client::each_request!(pass_on);
 }

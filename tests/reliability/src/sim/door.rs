@@ -17,7 +17,7 @@ use sunseo_proto::v1;
 use tokio::sync::{oneshot, watch};
 
 use crate::load::Way;
-use crate::requests::pass_on_requests;
+use crate::requests::pass_on;
 
 /// Where the node is, for every door.
 #[derive(Debug, Default)]
@@ -208,5 +208,5 @@ impl Transport for Door {
         self.pass(request, |handle, request| handle.fetch(request))
     }
 
-    pass_on_requests!();
+    sunseo_client::each_request!(pass_on);
 }

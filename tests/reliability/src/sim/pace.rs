@@ -35,15 +35,28 @@ impl std::fmt::Debug for Pace {
 }
 
 impl Pace {
-    /// Without a latency until [`Pace::begin`]. The receiver is for [`Pace::run`].
-    #[must_use]
-    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, Duration)>) {
+    /// Lives to the end on a runtime of its own, whose clock goes on when nothing else can. No latency until [`Pace::begin`].
+    ///
+    /// # Panics
+    /// When there is no runtime to be had.
+    pub fn live<T, F: Future<Output = T>>(life: impl FnOnce(Arc<Self>) -> F) -> T {
         let (timer, timers) = mpsc::unbounded_channel();
-        (Arc::new(Self { state: Mutex::default(), over: Condvar::new(), timer }), timers)
+        let pace = Arc::new(Self { state: Mutex::default(), over: Condvar::new(), timer });
+        let settle = Arc::clone(&pace);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .on_thread_park(move || settle.settle())
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            tokio::spawn(Arc::clone(&pace).run(timers));
+            Box::pin(life(pace)).await
+        })
     }
 
     /// Ends the waits of the disk when their time is over; runs as long as the run.
-    pub async fn run(self: Arc<Self>, mut timers: mpsc::UnboundedReceiver<(u64, Duration)>) {
+    async fn run(self: Arc<Self>, mut timers: mpsc::UnboundedReceiver<(u64, Duration)>) {
         while let Some((number, latency)) = timers.recv().await {
             tokio::time::sleep(latency).await;
             let mut state = self.state();

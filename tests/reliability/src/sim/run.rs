@@ -40,24 +40,9 @@ pub fn run(seed: u64, plan: Plan) -> RunReport {
             std::process::abort();
         }
     });
-    let report = run_to_the_end(seed, plan);
+    let report = Pace::live(|pace| live(seed, plan, pace));
     drop(done);
     report
-}
-
-fn run_to_the_end(seed: u64, plan: Plan) -> RunReport {
-    let (pace, timers) = Pace::new();
-    let settle = Arc::clone(&pace);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .on_thread_park(move || settle.settle())
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        tokio::spawn(Arc::clone(&pace).run(timers));
-        Box::pin(live(seed, plan, pace)).await
-    })
 }
 
 async fn live(seed: u64, plan: Plan, pace: Arc<Pace>) -> RunReport {

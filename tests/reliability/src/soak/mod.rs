@@ -49,18 +49,7 @@ pub struct Soak {
 /// # Panics
 /// When there is no runtime or no temporary folder to be had.
 pub fn run(soak: &Soak, each: impl FnMut(&Sample)) -> Result<Vec<Sample>> {
-    let (pace, timers) = Pace::new();
-    let settle = Arc::clone(&pace);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .on_thread_park(move || settle.settle())
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        tokio::spawn(Arc::clone(&pace).run(timers));
-        Box::pin(live(soak, pace, each)).await
-    })
+    Pace::live(|pace| live(soak, pace, each))
 }
 
 async fn live(soak: &Soak, pace: Arc<Pace>, mut each: impl FnMut(&Sample)) -> Result<Vec<Sample>> {
