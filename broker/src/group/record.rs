@@ -12,6 +12,7 @@ use sunseo_proto::envelope::{self, EnvelopeError, kind};
 use crate::folded::Fold;
 use crate::metadata::internal_topics::{OFFSETS, SystemTopic};
 
+use super::membership::JOIN_EPOCH;
 use super::{Assignor, CommittedOffset, Grant, Group, Member, TopicFact, TopicPartition};
 
 const RECORD_VERSION: u8 = 1;
@@ -269,8 +270,9 @@ impl Fold for GroupRecord {
 
 impl Membership {
     fn apply(self, group: &mut Group) {
-        group.epoch = self.epoch;
-        group.last_member_epoch = self.last_member_epoch;
+        // those below it are what members join and leave with
+        group.epoch = self.epoch.max(JOIN_EPOCH);
+        group.last_member_epoch = self.last_member_epoch.max(JOIN_EPOCH);
         group.assignor = Assignor::parse(&self.assignor).unwrap_or_default();
         let facts = self.facts.into_iter().filter_map(|stored| {
             let id = TopicId::from_slice(&stored.topic_id)?;
@@ -333,8 +335,8 @@ impl StoredMember {
         let member = Member {
             instance_id: self.instance_id,
             replaced: self.replaced,
-            epoch: self.epoch,
-            previous_epoch: self.previous_epoch,
+            epoch: self.epoch.max(JOIN_EPOCH),
+            previous_epoch: self.previous_epoch.max(JOIN_EPOCH),
             topics: self.topics.into_iter().map(Arc::from).collect(),
             session_timeout_ms: self.session_timeout_ms,
             grants: self.grants.into_iter().flat_map(StoredGrants::open).collect(),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sunseo_client::Client;
 use sunseo_proto::error::Result;
 use sunseo_proto::{Error, ErrorCode};
@@ -21,12 +21,18 @@ pub(crate) const KIND: &str = "pipeline";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Definition {
     /// Rises with each reset.
+    #[serde(deserialize_with = "generation")]
     pub generation: u64,
     #[serde(default)]
     pub paused: bool,
     /// Tasks of each sub-topology, by name.
     pub tasks: BTreeMap<String, i32>,
     pub description: Description,
+}
+
+/// Anybody may store a definition: one more reset must always have a number.
+fn generation<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<u64, D::Error> {
+    u32::deserialize(from).map(u64::from)
 }
 
 /// A definition with the version under which it is stored.
