@@ -4,7 +4,8 @@
 //! partition drops what it already holds, so each record lands once, in the order of positions, however often it is sent.
 //!
 //! Invariants: one batch per partition is in flight at a time, over all clones and calls; batches of several partitions
-//! share a request. `PRODUCER_FENCED` is final.
+//! share a request. `PRODUCER_FENCED` is final. A topic is meant by its name: a source goes on into a topic that was made again, which has
+//! none of its positions, while a plain producer or consumer stays with the topic it began with.
 //! Not here: batching over calls. Bring as much per call as there is.
 
 mod lane;

@@ -189,6 +189,23 @@ impl Broker {
         v1::ListOffsetsResult { topic, partition, offset, error, ..Default::default() }
     }
 
+    pub(super) fn delete_records(&mut self, request: &v1::DeleteRecordsRequest) -> v1::DeleteRecordsResponse {
+        let results = request.partitions.iter().map(|asked| {
+            let (partition, before) = (asked.partition, asked.before_offset);
+            match self.find(&request.topic, partition) {
+                Err(error) => {
+                    v1::DeleteRecordsResult { partition, error: Some(error.into()), log_start_offset: -1 }
+                }
+                Ok(_) => {
+                    let log_start_offset =
+                        self.partition(&request.topic, partition as usize).delete_before(before);
+                    v1::DeleteRecordsResult { partition, error: None, log_start_offset }
+                }
+            }
+        });
+        v1::DeleteRecordsResponse { results: results.collect() }
+    }
+
     pub(super) fn describe(&self, name: &str) -> v1::TopicMetadata {
         let Some(topic) = self.topics.get(name) else {
             let (name, error) = (name.to_owned(), Some(no_topic(name).into()));

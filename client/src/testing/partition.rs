@@ -37,6 +37,17 @@ impl Partition {
         self.sequenced.clear();
     }
 
+    /// Raises the start, with -1 to the end, and lets go of batches that lie wholly below it.
+    pub fn delete_before(&mut self, offset: i64) -> i64 {
+        let wanted = if offset == -1 { self.end } else { offset.min(self.end) };
+        self.start = self.start.max(wanted);
+        let start = self.start;
+        self.batches.retain(|bytes| {
+            batch::BatchHeader::parse(bytes).expect("appended ones are valid").next_offset() > start
+        });
+        self.start
+    }
+
     pub fn append(&mut self, bytes: &Bytes, max_batch_bytes: usize) -> v1::ProduceResult {
         let header = batch::validate(bytes).expect("clients send valid batches");
         if bytes.len() > max_batch_bytes {

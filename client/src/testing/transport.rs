@@ -224,6 +224,12 @@ impl Transport for MemoryTransport {
         Ok(v1::DeleteTopicResponse {})
     }
 
+    async fn delete_records(&self, request: v1::DeleteRecordsRequest) -> Result<v1::DeleteRecordsResponse> {
+        let mut broker = self.broker();
+        broker.request_arrives()?;
+        Ok(broker.delete_records(&request))
+    }
+
     async fn put_definition(&self, request: v1::PutDefinitionRequest) -> Result<v1::PutDefinitionResponse> {
         self.broker().put_definition(request)
     }
