@@ -8,6 +8,7 @@ sys.path[:0] = [HERE, os.path.dirname(HERE)]
 
 from broker import SETTINGS, Broker
 from comparison import Comparison, say
+from memory import Ballast
 from process import Failed, Scratch, ends_in_order
 
 FULL = {
@@ -54,7 +55,9 @@ def main():
         print(f"error: PARTS: there is no {' '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     try:
-        broker = Broker(comparison, Scratch(), cache, os.environ["SUNSEO_BINARIES"], QUICK if quick else FULL)
+        scratch = Scratch()
+        comparison.ballast = None if quick else Ballast(scratch)
+        broker = Broker(comparison, scratch, cache, os.environ["SUNSEO_BINARIES"], QUICK if quick else FULL)
         broker.measure(parts)
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)

@@ -25,6 +25,8 @@ class Comparison:
         self.work, self.rounds, self.official = work, rounds, official
         self.result = {"title": title, **conditions(), "rounds": rounds, "rows": [], "missing": [], "settings": settings}
         self.begun, self.placed, self.order = time.monotonic(), [], 0
+        # what keeps the memory in use, if anything does
+        self.ballast = None
 
     def missing(self, peer, why):
         """Nothing is left out without a word."""
@@ -45,7 +47,7 @@ class Comparison:
             self.missing(name, f"{type(error).__name__}: {error}")
         return None
 
-    def in_turn(self, what, variants, rounds=None, before=None):
+    def in_turn(self, what, variants, rounds=None):
         """A B A B: the figures of every variant, a list with one entry a round, None where it failed.
 
         A variant that failed twice is not tried again.
@@ -60,8 +62,8 @@ class Comparison:
                     continue
                 # what others left unwritten must not be written at this one's cost
                 os.sync()
-                if before:
-                    before()
+                if self.ballast:
+                    self.ballast.fill()
                 answer = self.attempt(f"{what}: {name}", measure)
                 failures[name] += answer is None
                 found[name].append(answer)
