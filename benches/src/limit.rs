@@ -16,8 +16,9 @@ const BATCH_BYTES: usize = 256 << 10;
 const APPEND_BYTES: usize = 4 << 20;
 const SMALL_APPEND_BYTES: usize = 4 << 10;
 const RECORD_BYTES: usize = 1 << 10;
-/// As many as a topic of the comparison has partitions.
+/// As many as a topic of the comparison has partitions, and as it has producers.
 const FILES: usize = 16;
+const CONNECTIONS: usize = 2;
 /// Time for the small appends.
 const SMALL_TIME: Duration = Duration::from_secs(1);
 
@@ -112,30 +113,47 @@ fn one_batch() -> Vec<u8> {
     builder.build().to_vec()
 }
 
-/// One thread sends batches, this one receives, checks and appends them to files in turn; nothing is synced.
+/// For each connection one thread sends batches, and one receives, checks and appends them to files in turn; nothing is synced.
 fn through_a_socket(arguments: &Arguments) -> std::io::Result<Vec<(&'static str, f64)>> {
     let folder = Folder::new()?;
-    let mut files: Vec<File> =
-        (0..FILES).map(|n| folder.file(&n.to_string())).collect::<std::io::Result<_>>()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     let batch = one_batch();
-    let (size, count) = (batch.len(), arguments.bytes.div_ceil(batch.len() as u64));
-    let (time, begun) = (arguments.time, Instant::now());
-    let sender = std::thread::spawn(move || -> std::io::Result<()> {
-        let mut socket = TcpStream::connect(address)?;
-        socket.set_nodelay(true)?;
-        for _ in 0..count {
-            if begun.elapsed() >= time {
-                break;
-            }
-            socket.write_all(&batch)?;
+    let count = arguments.bytes.div_ceil((batch.len() * CONNECTIONS) as u64);
+    let end = Instant::now() + arguments.time;
+    let begun = Instant::now();
+    let bytes = std::thread::scope(|scope| -> std::io::Result<u64> {
+        let mut receivers = Vec::new();
+        for connection in 0..CONNECTIONS {
+            let files = (0..FILES / CONNECTIONS).map(|n| folder.file(&format!("{connection}-{n}")));
+            let files = files.collect::<std::io::Result<Vec<File>>>()?;
+            let batch = &batch;
+            scope.spawn(move || send(TcpStream::connect(address)?, batch, count, end));
+            let (socket, _) = listener.accept()?;
+            let size = batch.len();
+            receivers.push(scope.spawn(move || receive(socket, size, files)));
         }
-        Ok(())
-    });
-    let (mut socket, _) = listener.accept()?;
-    let mut received = vec![0; size];
-    let mut bytes = 0_u64;
+        let panicked = |_| std::io::Error::other("a receiver panicked");
+        receivers.into_iter().map(|receiver| receiver.join().map_err(panicked)?).sum()
+    })?;
+    let seconds = begun.elapsed().as_secs_f64();
+    Ok(vec![("throughput_mb_per_s", bytes as f64 / seconds / 1e6), ("duration_s", seconds)])
+}
+
+fn send(mut socket: TcpStream, batch: &[u8], count: u64, end: Instant) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    for _ in 0..count {
+        if Instant::now() >= end {
+            break;
+        }
+        socket.write_all(batch)?;
+    }
+    Ok(())
+}
+
+/// Until the sender has ended; the bytes of whole batches.
+fn receive(mut socket: TcpStream, size: usize, mut files: Vec<File>) -> std::io::Result<u64> {
+    let (mut received, mut bytes, count) = (vec![0; size], 0_u64, files.len());
     for number in 0.. {
         match socket.read_exact(&mut received) {
             Ok(()) => {}
@@ -143,12 +161,10 @@ fn through_a_socket(arguments: &Arguments) -> std::io::Result<Vec<(&'static str,
             Err(error) => return Err(error),
         }
         batch::validate(&received).map_err(|error| std::io::Error::other(error.to_string()))?;
-        files[number % FILES].write_all(&received)?;
+        files[number % count].write_all(&received)?;
         bytes += size as u64;
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    sender.join().map_err(|_| std::io::Error::other("the sender panicked"))??;
-    Ok(vec![("throughput_mb_per_s", bytes as f64 / seconds / 1e6), ("duration_s", seconds)])
+    Ok(bytes)
 }
 
 /// The disk's own rate at 4 MiB, and the time of one small append with its sync.

@@ -11,8 +11,8 @@ pub struct StoreConfig {
     pub checkpoint_journal_bytes: u64,
     /// Time after which a checkpoint is due when anything changed.
     pub checkpoint_interval_ms: i64,
-    /// From this many bytes for one partition in one sync on, they go straight to the segment and are synced there; the journal
-    /// gets a note.
+    /// From this many bytes in one sync on, of one partition or of several that have an eighth of it each, they go straight to the
+    /// segments and are synced there; the journal gets notes.
     pub direct_append_bytes: usize,
     /// Free bytes below which appends are refused, so that checkpoints, metadata and retention can still work.
     pub disk_headroom_bytes: u64,
@@ -132,7 +132,7 @@ impl StoreConfig {
         FRAME_BYTES.min(self.journal_file_bytes / 4)
     }
 
-    /// Bytes for one partition in one sync from which on they go straight to the segment.
+    /// Bytes in one sync from which on they go straight to the segments.
     pub(crate) fn direct_bytes(&self) -> usize {
         self.direct_append_bytes.min(usize::try_from(self.frame_bytes()).unwrap_or(usize::MAX))
     }

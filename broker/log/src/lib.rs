@@ -36,6 +36,7 @@ mod open;
 mod outcome;
 mod pages;
 mod partition;
+mod pool;
 mod producers;
 mod reader;
 mod real;

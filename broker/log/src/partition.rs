@@ -202,9 +202,13 @@ impl Partition {
     pub(crate) fn sync_segment(&mut self, segment: &Arc<Segment>) -> Result<(), LogError> {
         let file = segment.file(self.files()).context("cannot open", &segment.path)?;
         file.sync_data().context("cannot sync", &segment.path)?;
+        self.mark_synced(segment);
+        Ok(())
+    }
+
+    pub(crate) fn mark_synced(&mut self, segment: &Arc<Segment>) {
         segment.set_dirty(false);
         self.dirty.retain(|dirty| !Arc::ptr_eq(dirty, segment));
-        Ok(())
     }
 
     /// What syncs the active segment ahead of its sealing, when enough was written to it.

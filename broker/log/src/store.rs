@@ -13,6 +13,7 @@ use crate::entry::{Entry, FrameBuilder};
 use crate::index::GrowingIndex;
 use crate::journal::Journal;
 use crate::partition::{Partition, Pending, is_full};
+use crate::pool::SyncPool;
 use crate::segment::{Files, Segment, directory_of};
 use crate::state::PartitionState;
 use crate::transactions::Transactions;
@@ -68,6 +69,7 @@ pub struct Store {
     pub(crate) failures: u64,
     pub(crate) writer: Option<FrameWriter>,
     pub(crate) syncer: Syncer,
+    pub(crate) pool: SyncPool,
     // the last field: the directory is free when the threads have ended
     pub(crate) _lock: Box<dyn DirectoryLock>,
 }
@@ -107,6 +109,7 @@ impl Store {
             Background::Steps(_) => None,
         };
         let syncer = Syncer::start(disk.clone(), config.background);
+        let pool = SyncPool::start(config.background);
         Self {
             disk,
             config,
@@ -134,6 +137,7 @@ impl Store {
             failures: 0,
             writer,
             syncer,
+            pool,
             _lock: lock,
         }
     }

@@ -3,13 +3,15 @@
 //! Three ways for a partition's batches, chosen anew at each sync:
 //! - journaled (few bytes): into the frame that all partitions share, which goes past the page cache; beside it they are written to
 //!   the segment through the page cache, which the next checkpoint syncs in the background;
-//! - direct (many bytes): into the segment, which is synced at once; the frame only notes how far;
+//! - direct (many bytes, of one partition or of several together): into the segments, which are synced at once; the frame only notes how
+//!   far;
 //! - lazy (`fsync: false`): into the segment; synced in the background as it grows, and to its end when it is sealed. The frame notes how
 //!   transactions end, because whoever was told of an end must find it after a loss of power, for as much of the records as is left.
 //!
 //! What readers see changes only after the frame is durable. A partition whose disk fails stops; when the journal fails, all stop.
 
 mod show;
+mod way;
 mod write;
 
 use std::collections::BTreeSet;
@@ -19,20 +21,16 @@ use std::sync::Arc;
 use sunseo_proto::PartitionId;
 
 use self::show::show;
+use self::way::{Part, Way};
 use self::write::{prepare_journaled, sync_names, write_now, write_run_of};
 use crate::config::Background;
-use crate::entry::FrameBuilder;
+use crate::disk::Context as _;
+use crate::entry::{Entry, FrameBuilder};
 use crate::partition::{Partition, Pending};
+use crate::pool::Syncing;
 use crate::segment::Segment;
 use crate::writer::{FrameWriter, OVERLAP_BYTES};
 use crate::{LogError, Store, SyncFailure, SyncOutcome};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Journaled,
-    Direct,
-    Lazy,
-}
 
 /// Journaled batches that belong back to back into a segment.
 #[derive(Debug)]
@@ -43,12 +41,22 @@ struct Run {
     range: Range<usize>,
 }
 
+/// What a segment holds beyond what is synced, up to these bytes and this end.
+#[derive(Debug)]
+struct Written {
+    segment: Arc<Segment>,
+    bytes: u64,
+    end: i64,
+}
+
 /// A partition whose part of the frame is written.
 #[derive(Debug)]
 struct Prepared {
     id: PartitionId,
     pending: Vec<Pending>,
     runs: Vec<Run>,
+    /// What was written to its active segment.
+    written: Option<Written>,
     /// Why its segment could not be written.
     failed: Option<LogError>,
 }
@@ -122,14 +130,11 @@ impl Store {
         }
         // only these change: a node of many partitions does not look at all of them after each sync
         let dirty_before = self.dirty_segments_of(&touched);
-        let mut group = Vec::with_capacity(touched.len());
         frame_mut(&mut self.frame).clear();
-        for &id in &touched {
-            match self.prepare(id) {
-                Ok(Some(prepared)) => group.push(prepared),
-                Ok(None) => {}
-                Err(error) => self.fail_partition(id, &error.to_string().into()),
-            }
+        let (direct, others) = self.ways(&touched);
+        let mut group = self.prepare_direct(&direct);
+        for (id, way) in others {
+            group.extend(self.prepare(id, way));
             if self.frame.bytes() as u64 >= self.config.frame_bytes() {
                 self.commit_group(std::mem::take(&mut group));
             }
@@ -140,7 +145,54 @@ impl Store {
         self.has_many_aborted |= self.any_has_many_aborted(&touched);
     }
 
-    fn prepare(&mut self, id: PartitionId) -> Result<Option<Prepared>, LogError> {
+    /// Which way the batches of each partition take: the direct ones, and the others.
+    fn ways(&self, touched: &BTreeSet<PartitionId>) -> (Vec<PartitionId>, Vec<(PartitionId, Way)>) {
+        let touched = touched.iter().filter_map(|id| self.partitions.get(id));
+        let parts: Vec<Part> = touched
+            .map(|p| Part { id: p.id(), bytes: p.pending_bytes, fsync: p.state.config.fsync })
+            .collect();
+        way::choose(&parts, self.config.direct_bytes())
+    }
+
+    /// Writes the batches of these partitions to their segments; each is synced while the next ones are written.
+    fn prepare_direct(&mut self, ids: &[PartitionId]) -> Vec<Prepared> {
+        let (mut group, mut begun) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
+        for &id in ids {
+            let Some(mut prepared) = self.prepare(id, Way::Direct) else { continue };
+            begun.push(prepared.written.take().map(|written| (self.begin_sync(&written.segment), written)));
+            group.push(prepared);
+        }
+        let frame = frame_mut(&mut self.frame);
+        for (prepared, begun) in group.iter_mut().zip(begun) {
+            let Some((syncing, Written { segment, bytes, end })) = begun else { continue };
+            let result = syncing.wait().context("cannot sync", &segment.path);
+            if let Some(partition) = self.partitions.get_mut(&prepared.id).filter(|_| result.is_ok()) {
+                partition.mark_synced(&segment);
+                frame.add(prepared.id, &Entry::Frontier { base: segment.base, bytes, end });
+            }
+            prepared.failed = result.err();
+        }
+        group
+    }
+
+    fn begin_sync(&mut self, segment: &Arc<Segment>) -> Syncing {
+        match segment.file(&self.files) {
+            Ok(file) => self.pool.begin(file),
+            Err(error) => Syncing::Over(Err(error)),
+        }
+    }
+
+    fn prepare(&mut self, id: PartitionId, way: Way) -> Option<Prepared> {
+        match self.try_prepare(id, way) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.fail_partition(id, &error.to_string().into());
+                None
+            }
+        }
+    }
+
+    fn try_prepare(&mut self, id: PartitionId, way: Way) -> Result<Option<Prepared>, LogError> {
         let Some(partition) = self.partitions.get_mut(&id) else { return Ok(None) };
         let pending = std::mem::take(&mut partition.pending);
         let bytes = std::mem::take(&mut partition.pending_bytes);
@@ -150,29 +202,24 @@ impl Store {
         if !matches!(pending.last(), Some(Pending::Delete)) {
             partition.alive()?;
         }
-        let way = match partition.state.config.fsync {
-            false => Way::Lazy,
-            true if bytes >= self.config.direct_bytes() => Way::Direct,
-            true => Way::Journaled,
-        };
         let frame = frame_mut(&mut self.frame);
-        let runs = match way {
-            Way::Journaled => prepare_journaled(partition, &pending, frame),
+        let (mut runs, mut written) = (Vec::new(), None);
+        match way {
+            Way::Journaled => runs = prepare_journaled(partition, &pending, frame),
             Way::Direct | Way::Lazy => {
                 let seals = pending.iter().any(|change| matches!(change, Pending::Seal { .. }));
                 if (partition.names_dirty || partition.names_syncing) && (way == Way::Direct || seals) {
                     sync_names(partition)?;
                 }
-                write_now(partition, &pending, way, frame, &mut self.scratch)?;
+                written = write_now(partition, &pending, way, frame, &mut self.scratch)?;
                 if way == Way::Lazy
                     && let Some(task) = partition.sync_ahead(bytes)
                 {
                     self.syncer.submit(task);
                 }
-                Vec::new()
             }
-        };
-        Ok(Some(Prepared { id, pending, runs, failed: None }))
+        }
+        Ok(Some(Prepared { id, pending, runs, written, failed: None }))
     }
 
     fn commit_group(&mut self, mut group: Vec<Prepared>) {

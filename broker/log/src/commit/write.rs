@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sunseo_proto::PartitionId;
 use sunseo_proto::batch::{HEADER_BYTES, stamp};
 
-use super::{Run, Way, shown_active};
+use super::{Run, Way, Written, shown_active};
 use crate::disk::{Context as _, write_all};
 use crate::entry::{Ended, Entry, FrameBuilder};
 use crate::partition::{Partition, Pending};
@@ -80,21 +80,22 @@ fn add_entry(id: PartitionId, change: &Pending, frame: &mut FrameBuilder) {
     }
 }
 
-/// Writes batches to their segments; syncs each that is sealed, and the last one unless that may wait.
+/// Writes batches to their segments and syncs each that is sealed. What was written to the last one is not synced.
 pub(super) fn write_now(
     partition: &mut Partition,
     pending: &[Pending],
     way: Way,
     frame: &mut FrameBuilder,
     scratch: &mut Vec<u8>,
-) -> Result<(), LogError> {
+) -> Result<Option<Written>, LogError> {
     let id = partition.id();
     let mut segment = shown_active(partition);
-    let mut frontier: Option<(u64, i64)> = None;
+    let mut written: Option<Written> = None;
     let mut run: Vec<&Pending> = Vec::new();
     for change in pending {
         if let Pending::Batch { header, at, .. } = change {
-            frontier = Some((at + header.total_bytes as u64, header.next_offset()));
+            let (bytes, end) = (at + header.total_bytes as u64, header.next_offset());
+            written = Some(Written { segment: segment.clone(), bytes, end });
             run.push(change);
             if let Some(ended) = Ended::of(header).filter(|_| way == Way::Lazy) {
                 frame.add(id, &Entry::Ended(ended));
@@ -106,16 +107,12 @@ pub(super) fn write_now(
             partition.sync_segment(&segment)?;
             frame.add(id, &frontier_entry(facts));
             segment = next.clone();
-            frontier = None;
+            written = None;
         }
         add_entry(id, change, frame);
     }
     write_run(partition, &segment, &run, scratch)?;
-    if let Some((bytes, end)) = frontier.filter(|_| way == Way::Direct) {
-        partition.sync_segment(&segment)?;
-        frame.add(id, &Entry::Frontier { base: segment.base, bytes, end });
-    }
-    Ok(())
+    Ok(written)
 }
 
 fn frontier_entry(facts: &SealedFacts) -> Entry {

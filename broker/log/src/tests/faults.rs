@@ -64,6 +64,37 @@ fn when_a_segment_fails_its_partition_stops_and_the_others_go_on() {
     assert_eq!(values(&store), ["first"]);
 }
 
+/// Three partitions whose parts go straight to their segments because together they are large, beside one whose part is journaled.
+#[test]
+fn of_partitions_that_are_synced_together_only_the_one_that_fails_stops() {
+    for (seed, background) in (0..).zip([Background::Steps(usize::MAX), Background::Threads]) {
+        let disk = FaultyDisk::new(seed);
+        let config = StoreConfig { background, ..small() };
+        let (mut store, _) = Store::open(Arc::new(disk.clone()), config, 1).expect("opens");
+        for n in 0..4 {
+            store.create(id(n), PartitionConfig::default()).expect("new");
+        }
+        store.sync();
+        for n in 0..3 {
+            store.append(id(n), large(3_000, b'a'), 1, 10).expect("news");
+        }
+        store.append(id(3), plain(&["small"], 1), 1, 10).expect("news");
+        let segment: &'static str = format!("{}/", id(1)).leak();
+        disk.set_faults(Faults { fail_sync_of: Some(segment), ..Faults::default() });
+        let outcome = store.sync();
+        assert_eq!(outcome.durable, [(id(0), 1), (id(2), 1), (id(3), 1)]);
+        assert_eq!(outcome.failed.iter().map(|failure| failure.id).collect::<Vec<_>>(), [id(1)]);
+        disk.set_faults(Faults::default());
+        store.append(id(2), plain(&["more"], 1), 1, 10).expect("news");
+        assert_eq!(store.sync().durable, [(id(2), 2)]);
+        disk.power_cut();
+        drop(store);
+        let (store, recovered) = open(&disk);
+        assert_eq!(recovered.iter().map(|found| found.end).collect::<Vec<_>>(), [1, 0, 2, 1]);
+        assert_eq!(read_all(&store.reader(id(2)).expect("there")).len(), 2);
+    }
+}
+
 /// The pages of a failed sync are lost, so what a checkpoint could not sync must still be in the journal when the power goes, however
 /// many checkpoints came after.
 #[test]
