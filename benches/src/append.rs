@@ -15,7 +15,8 @@ const PARTITIONS: i32 = 16;
 /// Group commits per call.
 const SYNCS: usize = 20;
 const MIDDLE_BYTES: usize = 256 << 10;
-const LARGE_BYTES: usize = 4 << 20;
+/// Less than goes straight to a segment whatever is set.
+const LARGE_BYTES: usize = 3 << 20;
 const SMALL_BYTES: usize = 1 << 10;
 
 pub fn run() {
@@ -165,7 +166,8 @@ fn middle(dir: &Path) {
 
 fn large(dir: &Path) {
     let append = append_of(LARGE_BYTES);
-    let (mut direct, ids) = store(dir, StoreConfig::default());
+    let straight = StoreConfig { direct_append_bytes: LARGE_BYTES, ..StoreConfig::default() };
+    let (mut direct, ids) = store(dir, straight);
     let (mut journaled, journaled_ids) = through_the_journal(dir);
     let bytes = vec![1_u8; LARGE_BYTES];
     let file = raw_file(dir);
@@ -190,5 +192,5 @@ fn large(dir: &Path) {
             call: Box::new(|| appends(&mut journaled, &journaled_ids[..1], &append, 1)),
         },
     ];
-    compare("append 4 MiB batches to one partition, fsynced", &mut variants);
+    compare("append 3 MiB batches to one partition, fsynced", &mut variants);
 }

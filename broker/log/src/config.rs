@@ -7,7 +7,7 @@ pub struct StoreConfig {
     pub journal_file_bytes: u64,
     /// Journal files that may be in use at once. More are needed only when a failed partition keeps old ones from being used again.
     pub journal_files_max: usize,
-    /// Journal bytes after which a checkpoint is due.
+    /// Journal bytes after which a checkpoint is due; bytes that went straight to segments count a quarter.
     pub checkpoint_journal_bytes: u64,
     /// Time after which a checkpoint is due when anything changed.
     pub checkpoint_interval_ms: i64,

@@ -1,5 +1,5 @@
 //! Syncs files on threads of their own while the log's thread writes the next ones; a file system makes those that wait at the same time
-//! durable together.
+//! durable together. Recovery, which has all of its files at once, has [`crate::together`].
 //!
 //! Invariant: each sync that was begun is answered, with an error if its thread is gone. In tests there are no threads: a sync is over when
 //! it was begun, so that a seed replays what it found.

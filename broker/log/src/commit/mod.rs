@@ -16,19 +16,20 @@ mod write;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use sunseo_proto::PartitionId;
 
 use self::show::show;
 use self::way::{Part, Way};
-use self::write::{prepare_journaled, sync_names, write_now, write_run_of};
+use self::write::{prepare_journaled, write_now, write_run_of};
 use crate::config::Background;
 use crate::disk::Context as _;
 use crate::entry::{Entry, FrameBuilder};
 use crate::partition::{Partition, Pending};
 use crate::pool::Syncing;
-use crate::segment::Segment;
+use crate::segment::{PARTITIONS, Segment, directory_of};
 use crate::writer::{FrameWriter, OVERLAP_BYTES};
 use crate::{LogError, Store, SyncFailure, SyncOutcome};
 
@@ -74,6 +75,13 @@ fn shown_active(partition: &Partition) -> Arc<Segment> {
     let view = partition.shared.look();
     // a view is never empty
     view.segments.last().map_or_else(|| partition.active.clone(), |shown| shown.segment.clone())
+}
+
+/// Whether what is written now counts as durable, and the names on the way to it are not.
+fn needs_names(partition: &Partition, way: Way) -> bool {
+    let seals = || partition.pending.iter().any(|change| matches!(change, Pending::Seal { .. }));
+    let counts = way == Way::Direct || (way == Way::Lazy && seals());
+    counts && (partition.names_dirty || partition.names_syncing) && partition.failed.is_none()
 }
 
 impl Store {
@@ -154,7 +162,7 @@ impl Store {
         way::choose(&parts, self.config.direct_bytes())
     }
 
-    /// Writes the batches of these partitions to their segments; each is synced while the next ones are written.
+    /// Writes the batches of these partitions to their segments; each is synced while the next ones are written, but for those that are sealed.
     fn prepare_direct(&mut self, ids: &[PartitionId]) -> Vec<Prepared> {
         let (mut group, mut begun) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
         for &id in ids {
@@ -192,7 +200,26 @@ impl Store {
         }
     }
 
+    /// Makes the names on the way to a partition's files durable. When nobody knows whether its directory has one, everything stops, as
+    /// after a checkpoint that failed so: a later success would be no success.
+    fn sync_names(&mut self, id: PartitionId) -> Result<(), LogError> {
+        let sync =
+            |directory: &Path| self.disk.sync_dir(directory).context("cannot sync directory", directory);
+        sync(&directory_of(id))?;
+        if let Err(error) = sync(Path::new(PARTITIONS)) {
+            self.fail_all(&error.to_string().into());
+            return Err(error);
+        }
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            (partition.names_dirty, partition.names_syncing) = (false, false);
+        }
+        Ok(())
+    }
+
     fn try_prepare(&mut self, id: PartitionId, way: Way) -> Result<Option<Prepared>, LogError> {
+        if self.partitions.get(&id).is_some_and(|partition| needs_names(partition, way)) {
+            self.sync_names(id)?;
+        }
         let Some(partition) = self.partitions.get_mut(&id) else { return Ok(None) };
         let pending = std::mem::take(&mut partition.pending);
         let bytes = std::mem::take(&mut partition.pending_bytes);
@@ -207,9 +234,8 @@ impl Store {
         match way {
             Way::Journaled => runs = prepare_journaled(partition, &pending, frame),
             Way::Direct | Way::Lazy => {
-                let seals = pending.iter().any(|change| matches!(change, Pending::Seal { .. }));
-                if (partition.names_dirty || partition.names_syncing) && (way == Way::Direct || seals) {
-                    sync_names(partition)?;
+                if way == Way::Direct {
+                    self.journal.count_direct(bytes);
                 }
                 written = write_now(partition, &pending, way, frame, &mut self.scratch)?;
                 if way == Way::Lazy

@@ -1,6 +1,5 @@
 //! Batches and changes of one partition, into the frame and into segments.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use sunseo_proto::PartitionId;
@@ -10,7 +9,7 @@ use super::{Run, Way, Written, shown_active};
 use crate::disk::{Context as _, write_all};
 use crate::entry::{Ended, Entry, FrameBuilder};
 use crate::partition::{Partition, Pending};
-use crate::segment::{PARTITIONS, Segment, directory_of};
+use crate::segment::Segment;
 use crate::{LogError, SealedFacts};
 
 /// From this size on a batch is written to its segment from where it lies, smaller ones are gathered.
@@ -25,15 +24,6 @@ pub(super) fn write_run_of(
     let path = &run.segment.path;
     let file = run.segment.file(partition.files()).context("cannot open", path)?;
     write_all(file.as_ref(), frame.data(run.range.clone()), run.at).context("cannot write", path)
-}
-
-/// Makes the names on the way to a partition's files durable.
-pub(super) fn sync_names(partition: &mut Partition) -> Result<(), LogError> {
-    for directory in [directory_of(partition.id()).as_path(), Path::new(PARTITIONS)] {
-        partition.files().disk.sync_dir(directory).context("cannot sync directory", directory)?;
-    }
-    partition.names_dirty = false;
-    Ok(())
 }
 
 /// Puts batches and changes into the frame.

@@ -21,6 +21,8 @@ pub struct Faults {
     pub short_io_permille: u32,
     /// Every sync of a file whose path contains this fails.
     pub fail_sync_of: Option<&'static str>,
+    /// The next sync of this directory fails, those after it do not.
+    pub fail_sync_of_names_in: Option<&'static str>,
     /// Every write to a file whose path contains this fails.
     pub fail_write_to: Option<&'static str>,
     /// Files open for writing past the page cache, and refuse each such write.

@@ -89,6 +89,10 @@ impl Disk for FaultyDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.operate()?;
+        if state.faults.fail_sync_of_names_in.is_some_and(|directory| Path::new(directory) == path) {
+            state.faults.fail_sync_of_names_in = None;
+            return Err(io::Error::other("scripted: sync of names failed"));
+        }
         state.sync_names(path);
         Ok(())
     }

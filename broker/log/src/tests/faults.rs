@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::LogError;
 use crate::faulty::Faults;
+use crate::segment::PARTITIONS;
 
 fn two_partitions(disk: &FaultyDisk) -> Store {
     let mut store = fresh(disk, PartitionConfig::default());
@@ -93,6 +94,39 @@ fn of_partitions_that_are_synced_together_only_the_one_that_fails_stops() {
         assert_eq!(recovered.iter().map(|found| found.end).collect::<Vec<_>>(), [1, 0, 2, 1]);
         assert_eq!(read_all(&store.reader(id(2)).expect("there")).len(), 2);
     }
+}
+
+/// Two new partitions whose names are synced for the same commit: when it is not known whether the first one's directory has its name, a
+/// sync for the second one that succeeds says nothing.
+#[test]
+fn when_names_of_partitions_cannot_be_synced_everything_stops() {
+    let disk = FaultyDisk::new(3);
+    let (mut store, _) = open(&disk);
+    for n in 0..2 {
+        store.create(id(n), PartitionConfig::default()).expect("new");
+        store.append(id(n), large(9_000, b'a'), 1, 10).expect("news");
+    }
+    disk.set_faults(Faults { fail_sync_of_names_in: Some(PARTITIONS), ..Faults::default() });
+    let outcome = store.sync();
+    assert_eq!(outcome.durable, []);
+    assert_eq!(outcome.failed.iter().map(|failure| failure.id).collect::<Vec<_>>(), [id(0), id(1)]);
+}
+
+/// What goes straight to segments leaves next to nothing in the journal, but recovery reads it all the same.
+#[test]
+fn large_commits_make_a_checkpoint_due_as_well() {
+    let disk = FaultyDisk::new(4);
+    let config = StoreConfig { checkpoint_journal_bytes: 256 << 10, ..small() };
+    let (mut store, _) = Store::open(Arc::new(disk.clone()), config, 1).expect("opens");
+    store.create(id(0), PartitionConfig::default()).expect("new");
+    store.sync();
+    let frame_of_checkpoint = || crate::checkpoint::read(&disk).expect("readable").frame;
+    let before = frame_of_checkpoint();
+    for n in 0..30 {
+        put(&mut store, large(40_000, n));
+        assert_eq!(store.sync().failed, []);
+    }
+    assert!(frame_of_checkpoint() > before, "30 frames are 120 KiB, what they speak of is 1.2 MB");
 }
 
 /// The pages of a failed sync are lost, so what a checkpoint could not sync must still be in the journal when the power goes, however
