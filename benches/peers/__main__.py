@@ -56,7 +56,8 @@ def main():
         return 2
     try:
         scratch = Scratch()
-        comparison.ballast = None if quick else Ballast(scratch)
+        if not quick:
+            comparison.ballast = comparison.attempt("memory in use", Ballast, scratch)
         broker = Broker(comparison, scratch, cache, os.environ["SUNSEO_BINARIES"], QUICK if quick else FULL)
         broker.measure(parts)
     except Failed as error:

@@ -37,7 +37,7 @@ SETTINGS = [
     f"End to end: open loop at {RATE_MB} MB/s of 1 KiB records, one producer, one consumer, no linger; a latency counts from the time at which a "
     "fixed schedule says the record is sent, on both sides.",
     "Memory: all in use, on both sides. Before each measurement the page cache is filled with a file, because a virtual machine gives free memory back to "
-    "its host and its first use afterwards costs several times as much.",
+    "its host and its first use afterwards costs several times as much. Who writes takes the place of clean pages and pays for that.",
     "Page cache: acknowledged before it is on disk. Fsync: acknowledged after fdatasync. Kafka flush.messages=1: its fsync.",
     "CPU: user and system time of the server process alone, from /proc. RSS: the same process; idle is before any load.",
     "Small synced producers: 16 connections with one 1 KiB record in flight each; fdatasync and fsync calls of the server counted by the kernel.",

@@ -63,7 +63,7 @@ class Comparison:
                 # what others left unwritten must not be written at this one's cost
                 os.sync()
                 if self.ballast:
-                    self.ballast.fill()
+                    self.attempt("memory in use", self.ballast.fill)
                 answer = self.attempt(f"{what}: {name}", measure)
                 failures[name] += answer is None
                 found[name].append(answer)

@@ -9,14 +9,16 @@ import ctypes
 import mmap
 import os
 
+from process import Failed
+
 STEP = 32 << 20
-PAGE = mmap.PAGESIZE
 # written at once
 BLOCK = bytes(4 << 20)
-# left out: as much as the servers and loads take
-LEFT_MB = 3500
 # less than this that is free is in use
 FREE_MB = 700
+# what the file may take of the room on the disk
+ROOM_SHARE = 0.5
+IN_MEMORY = ("tmpfs", "ramfs")
 
 
 def meminfo_mb(name):
@@ -24,7 +26,16 @@ def meminfo_mb(name):
         for line in file:
             if line.startswith(name + ":"):
                 return int(line.split()[1]) * 1024 / 1e6
-    raise ValueError(f"/proc/meminfo does not say {name}")
+    raise Failed(f"/proc/meminfo does not say {name}")
+
+
+def file_system(path):
+    """The kind of the file system that a path lies in."""
+    with open("/proc/mounts", encoding="utf-8") as file:
+        mounts = [line.split()[1:3] for line in file]
+    real = os.path.realpath(path)
+    holding = [(place, kind) for place, kind in mounts if place == "/" or (real + "/").startswith(place + "/")]
+    return max(holding, key=lambda mount: len(mount[0]), default=("/", "unknown"))[1]
 
 
 class Ballast:
@@ -32,8 +43,10 @@ class Ballast:
 
     def __init__(self, scratch):
         self.path = os.path.join(scratch.path, "ballast")
-        self.bytes = int(max(0, meminfo_mb("MemTotal") - LEFT_MB)) * 1_000_000 // STEP * STEP
-        scratch.room(self.bytes / 1e6 * 1.5)
+        if file_system(scratch.path) in IN_MEMORY:
+            raise Failed(f"{scratch.path} lies in memory: SUNSEO_BENCH_DIR names a folder on a disk")
+        self.bytes = int(meminfo_mb("MemTotal")) * 1_000_000 // STEP * STEP
+        scratch.room(self.bytes / 1e6 / ROOM_SHARE)
         with open(self.path, "wb", buffering=0) as file:
             for _ in range(self.bytes // len(BLOCK)):
                 file.write(BLOCK)
@@ -61,10 +74,10 @@ def is_cached(descriptor, at):
     place = libc.mmap(None, STEP, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, at)
     if place in (None, ctypes.c_void_p(-1).value):
         raise OSError(ctypes.get_errno(), "mmap of the ballast")
-    pages = ctypes.create_string_buffer(STEP // PAGE)
+    pages = ctypes.create_string_buffer(STEP // mmap.PAGESIZE)
     try:
         if libc.mincore(place, STEP, pages) != 0:
             raise OSError(ctypes.get_errno(), "mincore of the ballast")
     finally:
         libc.munmap(place, STEP)
-    return sum(byte & 1 for byte in pages.raw) * 2 > STEP // PAGE
+    return sum(byte & 1 for byte in pages.raw) * 2 > STEP // mmap.PAGESIZE

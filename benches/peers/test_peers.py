@@ -10,6 +10,7 @@ import xml.etree.ElementTree
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import kafka
+import memory
 import process
 import report
 
@@ -55,6 +56,25 @@ class Rows(unittest.TestCase):
         self.assertEqual((row["rounds"], row["ratio_min"], row["ratio_max"]), (2, 1, 2))
         self.assertIsNone(report.row("w", "s", [None], [1]))
         self.assertIsNone(report.row("w", "s", [], []))
+
+
+class Memory(unittest.TestCase):
+    def test_the_page_cache_says_what_of_a_file_it_has(self):
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(__file__))) as folder, open(os.path.join(folder, "file"), "wb+") as file:
+            if memory.file_system(folder) in memory.IN_MEMORY:
+                self.skipTest("this folder lies in memory")
+            file.write(bytes(memory.STEP))
+            file.flush()
+            os.fsync(file.fileno())
+            self.assertTrue(memory.is_cached(file.fileno(), 0))
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            self.assertFalse(memory.is_cached(file.fileno(), 0))
+
+    def test_the_kernel_says_what_is_asked(self):
+        self.assertGreater(memory.meminfo_mb("MemTotal"), memory.meminfo_mb("MemFree"))
+        self.assertEqual(memory.file_system("/proc/self"), "proc")
+        with self.assertRaises(process.Failed):
+            memory.meminfo_mb("Nothing")
 
 
 class Files(unittest.TestCase):

@@ -123,18 +123,23 @@ fn through_a_socket(arguments: &Arguments) -> std::io::Result<Vec<(&'static str,
     let end = Instant::now() + arguments.time;
     let begun = Instant::now();
     let bytes = std::thread::scope(|scope| -> std::io::Result<u64> {
-        let mut receivers = Vec::new();
+        let (mut senders, mut receivers) = (Vec::new(), Vec::new());
         for connection in 0..CONNECTIONS {
             let files = (0..FILES / CONNECTIONS).map(|n| folder.file(&format!("{connection}-{n}")));
             let files = files.collect::<std::io::Result<Vec<File>>>()?;
             let batch = &batch;
-            scope.spawn(move || send(TcpStream::connect(address)?, batch, count, end));
+            // the listener takes it before it is asked for
+            let outgoing = TcpStream::connect(address)?;
+            senders.push(scope.spawn(move || send(outgoing, batch, count, end)));
             let (socket, _) = listener.accept()?;
             let size = batch.len();
             receivers.push(scope.spawn(move || receive(socket, size, files)));
         }
-        let panicked = |_| std::io::Error::other("a receiver panicked");
-        receivers.into_iter().map(|receiver| receiver.join().map_err(panicked)?).sum()
+        let panicked = |_| std::io::Error::other("a sender or receiver panicked");
+        let bytes: std::io::Result<u64> =
+            receivers.into_iter().map(|receiver| receiver.join().map_err(panicked)?).sum();
+        senders.into_iter().try_for_each(|sender| sender.join().map_err(panicked)?)?;
+        bytes
     })?;
     let seconds = begun.elapsed().as_secs_f64();
     Ok(vec![("throughput_mb_per_s", bytes as f64 / seconds / 1e6), ("duration_s", seconds)])
