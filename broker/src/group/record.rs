@@ -270,7 +270,7 @@ impl Fold for GroupRecord {
 
 impl Membership {
     fn apply(self, group: &mut Group) {
-        // those below it are what members join and leave with
+        // one below it would be taken for that of a member who leaves
         group.epoch = self.epoch.max(JOIN_EPOCH);
         group.last_member_epoch = self.last_member_epoch.max(JOIN_EPOCH);
         group.assignor = Assignor::parse(&self.assignor).unwrap_or_default();

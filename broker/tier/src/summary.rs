@@ -23,8 +23,8 @@ pub struct SummaryRule {
 }
 
 impl SummaryRule {
-    /// Whether so many records are enough for a new summary after one of so many facts. Writing it then costs less than a fact
-    /// for each record, and the topic is never much longer than what it comes to.
+    /// Whether so many records are enough for a new summary after one of so many facts. Writing it then costs a few facts
+    /// for each record at most, and the topic is never much longer than what it comes to.
     #[must_use]
     pub fn is_due(self, records: u64, facts: u64) -> bool {
         records > self.records_min.max(facts)

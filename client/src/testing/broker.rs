@@ -192,18 +192,30 @@ impl Broker {
     pub(super) fn delete_records(&mut self, request: &v1::DeleteRecordsRequest) -> v1::DeleteRecordsResponse {
         let results = request.partitions.iter().map(|asked| {
             let (partition, before) = (asked.partition, asked.before_offset);
-            match self.find(&request.topic, partition) {
+            match self.delete_before(request, partition, before) {
+                Ok(log_start_offset) => v1::DeleteRecordsResult { partition, error: None, log_start_offset },
                 Err(error) => {
                     v1::DeleteRecordsResult { partition, error: Some(error.into()), log_start_offset: -1 }
-                }
-                Ok(_) => {
-                    let log_start_offset =
-                        self.partition(&request.topic, partition as usize).delete_before(before);
-                    v1::DeleteRecordsResult { partition, error: None, log_start_offset }
                 }
             }
         });
         v1::DeleteRecordsResponse { results: results.collect() }
+    }
+
+    fn delete_before(
+        &mut self,
+        request: &v1::DeleteRecordsRequest,
+        partition: i32,
+        before: i64,
+    ) -> Result<i64> {
+        self.find(&request.topic, partition)?;
+        let is_meant =
+            |id: u64| request.topic_id.is_empty() || request.topic_id == u128::from(id).to_be_bytes()[..];
+        if !self.topics.get(&request.topic).is_some_and(|topic| is_meant(topic.id)) {
+            return Err(no_topic(&request.topic));
+        }
+        let deleted = self.partition(&request.topic, partition as usize).delete_before(before);
+        deleted.ok_or_else(|| Error::new(ErrorCode::OffsetOutOfRange, "scripted: beyond the end"))
     }
 
     pub(super) fn describe(&self, name: &str) -> v1::TopicMetadata {

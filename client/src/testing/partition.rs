@@ -37,15 +37,18 @@ impl Partition {
         self.sequenced.clear();
     }
 
-    /// Raises the start, with -1 to the end, and lets go of batches that lie wholly below it.
-    pub fn delete_before(&mut self, offset: i64) -> i64 {
-        let wanted = if offset == -1 { self.end } else { offset.min(self.end) };
+    /// Raises the start, with -1 to the end, and lets go of batches that lie wholly below it; `None` for an offset beyond the end.
+    pub fn delete_before(&mut self, offset: i64) -> Option<i64> {
+        let wanted = if offset == -1 { self.end } else { offset };
+        if !(0..=self.end).contains(&wanted) {
+            return None;
+        }
         self.start = self.start.max(wanted);
         let start = self.start;
         self.batches.retain(|bytes| {
             batch::BatchHeader::parse(bytes).expect("appended ones are valid").next_offset() > start
         });
-        self.start
+        Some(self.start)
     }
 
     pub fn append(&mut self, bytes: &Bytes, max_batch_bytes: usize) -> v1::ProduceResult {

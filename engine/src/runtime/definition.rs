@@ -30,7 +30,9 @@ pub(crate) struct Definition {
     pub description: Description,
 }
 
-/// Anybody may store a definition: one more reset must always have a number.
+/// The last generation: anybody may store a definition, and its number must not overflow.
+const GENERATION_MAX: u64 = u32::MAX as u64;
+
 fn generation<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<u64, D::Error> {
     u32::deserialize(from).map(u64::from)
 }
@@ -84,8 +86,13 @@ pub(crate) async fn load(client: &Client, name: &str) -> Result<Option<Stored>> 
 /// Stores a definition in the place of version `expected` (0: there is none) and returns its version.
 ///
 /// # Errors
-/// `VERSION_MISMATCH` when someone else was quicker, or what the broker says.
+/// `VERSION_MISMATCH` when someone else was quicker, `INVALID_ARGUMENT` after the last generation, or what the broker says.
 pub(crate) async fn save(client: &Client, name: &str, definition: &Definition, expected: i64) -> Result<i64> {
+    if definition.generation > GENERATION_MAX {
+        let message =
+            format!("pipeline {name:?} was reset {GENERATION_MAX} times: deploy it under another name");
+        return Err(Error::new(ErrorCode::InvalidArgument, message));
+    }
     let body = serde_json::to_vec(definition)
         .map_err(|error| Error::internal(format!("definition of pipeline {name:?}: {error}")))?;
     let (admin, body) = (client.admin(), bytes::Bytes::from(body));
