@@ -2,7 +2,8 @@
 //!
 //! Invariants: records are appended one at a time and folded in the order in which they lie in the topic; memory never holds what
 //! is not durable. An append whose outcome is not known is repeated before any other record is appended; the fold ignores
-//! repetitions. A part of a summary is not: without it that summary is void. Where the topic turns out to hold more than was known, it is read on.
+//! repetitions. A part of a summary is not: without it that summary is void. Where the topic turns out to hold more than was
+//! known, it is read on.
 //!
 //! Now and then what the records come to is written down as a summary, and what lies before it is deleted: never before the
 //! summary was seen whole and in its place. So the topic, and the time that a start reads it for, follow the number of objects

@@ -162,7 +162,8 @@ impl Store {
         way::choose(&parts, self.config.direct_bytes())
     }
 
-    /// Writes the batches of these partitions to their segments; each is synced while the next ones are written, but for those that are sealed.
+    /// Writes the batches of these partitions to their segments; each is synced while the next ones are written, but for those that
+    /// are sealed.
     fn prepare_direct(&mut self, ids: &[PartitionId]) -> Vec<Prepared> {
         let (mut group, mut begun) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
         for &id in ids {
@@ -206,7 +207,9 @@ impl Store {
         let sync =
             |directory: &Path| self.disk.sync_dir(directory).context("cannot sync directory", directory);
         sync(&directory_of(id))?;
-        if let Err(error) = sync(Path::new(PARTITIONS)) {
+        // a checkpoint that has the partition synced the name of its directory
+        let is_new = self.partitions.get(&id).is_some_and(|partition| partition.created_after.is_some());
+        if is_new && let Err(error) = sync(Path::new(PARTITIONS)) {
             self.fail_all(&error.to_string().into());
             return Err(error);
         }
